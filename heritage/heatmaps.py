@@ -1,0 +1,65 @@
+"""Where in the photo the "damage" logit comes from: Grad-CAM, exact and without hooks.
+
+A classifier here is `features` followed by `head`, so the gradient is taken between the two and
+never runs through the backbone. Nothing in the model is changed, so nothing has to be restored,
+and any number of threads may share one model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from heritage.backbones import DamageClassifier
+
+_EPSILON = 1e-7  # pytorch-grad-cam's, so that the maps stay comparable with its
+
+
+def grad_cam(model: DamageClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Grad-CAM for +logit of "damage" (Selvaraju et al. 2017, equations 1 and 2).
+
+    Args:
+        model: Classifier in evaluation mode.
+        x: Normalised RGB (B, 3, H, W).
+
+    Returns:
+        Logits (B,) and the maps (B, h, w) at the heat-map layer's resolution: non-negative, not
+        scaled; all zero where nothing speaks for damage.
+    """
+    with torch.no_grad():
+        features = model.features(x)  # (B, C, h, w)
+    with torch.enable_grad():
+        features = features.detach().requires_grad_(True)
+        logits = model.head(features)[:, 0]  # (B,)
+        (grads,) = torch.autograd.grad(logits.sum(), features)
+    weights = grads.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+    maps = (weights * features.detach()).sum(1).relu()  # (B, h, w)
+    return logits.detach(), maps
+
+
+def to_photo_size(raw: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scales one raw map (h, w) to [0, 1] and stretches it bilinearly over the photo.
+
+    The scaling is pytorch-grad-cam's (minimum to 0, maximum to 1, before and after resizing), so
+    heat is relative to the photo and must not be compared between photos.
+
+    Returns:
+        float32 (height, width) in [0, 1]; all zero for an all-zero map.
+    """
+    scaled = torch.from_numpy(_min_max(raw))[None, None]
+    grown = functional.interpolate(
+        scaled, (height, width), mode="bilinear", align_corners=False
+    )
+    return _min_max(grown[0, 0].numpy())
+
+
+def has_evidence(raw: np.ndarray) -> bool:
+    """Whether the raw map (h, w) holds any heat; a flat map says nothing about the place."""
+    return bool(raw.max() - raw.min() > _EPSILON)
+
+
+def _min_max(values: np.ndarray) -> np.ndarray:
+    shifted = values.astype(np.float32) - np.float32(values.min())
+    return shifted / np.float32(_EPSILON + shifted.max())

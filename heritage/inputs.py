@@ -1,0 +1,34 @@
+"""From a photo to what a backbone is fed: one scale in both directions, never squashed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from heritage.backbones import Backbone, normalise
+
+MAX_ASPECT_IN = 8  # longer panoramas are read at a smaller scale, so that memory stays bounded
+MIN_SIDE_PX = 32  # the backbones halve five times
+
+
+def input_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
+    """Size (h, w) in pixels at which a photo of `width` × `height` enters the network."""
+    scale = min(
+        short_side_px / min(width, height), MAX_ASPECT_IN * short_side_px / max(width, height)
+    )
+    return max(MIN_SIDE_PX, round(height * scale)), max(MIN_SIDE_PX, round(width * scale))
+
+
+def network_input(pixels: np.ndarray, backbone: Backbone) -> Tensor:
+    """Resizes upright RGB (h, w, 3) uint8 to the backbone's short side and normalises it.
+
+    Returns:
+        float32 (1, 3, H, W) with the photo's aspect.
+    """
+    size = input_size(pixels.shape[1], pixels.shape[0], backbone.input_size_px)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    if tuple(x.shape[-2:]) != size:
+        x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    return normalise(x, backbone)

@@ -1,0 +1,528 @@
+"""Bytes to upright sRGB photos: the only place that decodes images.
+
+`open_photo` reads the header, checks it against `Limits` and reads the EXIF facts; no pixel is
+decoded. `Photo.pixels` decodes anew on each call, so a `Photo` can be shared between threads.
+Everything a file can do wrong ends in a `PhotoError` that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+import struct
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from pillow_heif import HeifImageFile
+from PIL import BmpImagePlugin, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from heritage.errors import PhotoError, one_line
+
+SUFFIXES: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif")
+
+_CHOOSE = "choose a JPEG, PNG, WebP, TIFF, BMP or HEIC photo, or save it as one"
+_COPY_AGAIN = "copy it from the camera again"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a photo may be, checked on its size and header before anything is decoded.
+
+    Attributes:
+        max_bytes: Largest file.
+        max_pixels: Most pixels; WebP ends at Pillow's own 179 million all the same.
+        max_side_px: Longest side.
+        min_side_px: Shortest side.
+        max_aspect: Long side over short side, at most.
+    """
+
+    max_bytes: int = 200 * 2**20
+    max_pixels: int = 250_000_000
+    max_side_px: int = 65_000
+    min_side_px: int = 32
+    max_aspect: float = 20.0
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image file whose header has been read and found in order.
+
+    Attributes:
+        name: Label for people, the base name of what was given; never a path to write to.
+        data: The file's bytes.
+        sha256: Hex digest of `data`.
+        width: Upright width in pixels, at full size.
+        height: Upright height in pixels, at full size.
+        format: "JPEG", "PNG", "WEBP", "TIFF", "BMP" or "HEIF".
+        taken_at: When it was taken by the camera's clock, without a time zone.
+        camera: Make and model, at most 80 characters.
+        latitude: Degrees, north positive; None together with `longitude`.
+        longitude: Degrees, east positive.
+    """
+
+    name: str
+    data: bytes = field(repr=False, compare=False)
+    sha256: str
+    width: int
+    height: int
+    format: str
+    taken_at: datetime | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+    def pixels(
+        self, *, short_side_px: int | None = None, long_side_px: int | None = None
+    ) -> np.ndarray:
+        """Decodes the photo, upright and in sRGB, with its aspect kept and never enlarged.
+
+        Args:
+            short_side_px: Length the short side is reduced to, if it is longer.
+            long_side_px: Length the long side is reduced to, if it is longer.
+
+        Returns:
+            (height, width, 3) uint8 RGB, writable; the full size if neither side is asked for.
+
+        Raises:
+            PhotoError: The file ends early, is damaged, or does not fit into memory.
+            ValueError: Both sides are asked for, or a side below one pixel.
+        """
+        width, height = _reduced(self.width, self.height, short_side_px, long_side_px)
+        try:
+            im, orientation = _open_image(self.format, self.data)
+            size = (height, width) if orientation >= 5 else (width, height)
+            return _decode(im, size, orientation)
+        except Exception as exc:
+            raise _unreadable(self.name, self.format, self.data, exc) from exc
+
+
+def open_photo(
+    source: str | Path | bytes | BinaryIO, name: str | None = None, *, limits: Limits = Limits()
+) -> Photo:
+    """Reads a photo's bytes, header and EXIF facts; its pixels are left undecoded.
+
+    Args:
+        source: A path, the file's bytes, or a binary file object (read from its start).
+        name: Label for people; by default the base name of the path or file object.
+        limits: Caps checked before decoding.
+
+    Raises:
+        PhotoError: There is no such file, it is no photo we read, it is damaged, or over a cap.
+    """
+    label = _label(
+        name or (source if isinstance(source, str | Path) else getattr(source, "name", ""))
+    )
+    data = _read(source, label, limits)
+    fmt = _identify(label, data)
+    try:
+        im, orientation = _open_image(fmt, data)
+        width, height = im.size[::-1] if orientation >= 5 else im.size
+        exif = _exif_facts(im, data)
+    except Exception as exc:
+        raise _unreadable(label, fmt, data, exc) from exc
+    _check_size(label, width, height, limits)
+    if fmt == "WEBP" and getattr(im, "n_frames", 1) > 1:
+        raise _animated(label, fmt)
+    latitude, longitude = _position(exif)
+    return Photo(
+        name=label,
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=width,
+        height=height,
+        format=fmt,
+        taken_at=_taken_at(exif),
+        camera=_camera(exif),
+        latitude=latitude,
+        longitude=longitude,
+    )
+
+
+# --- bytes -----------------------------------------------------------------------------------
+
+
+def _label(given: object) -> str:
+    base = re.split(r"[\\/]", str(given).rstrip("\\/"))[-1].strip()
+    return one_line(base) or "photo"
+
+
+def _read(source: str | Path | bytes | BinaryIO, name: str, limits: Limits) -> bytes:
+    try:
+        if isinstance(source, str | Path):
+            path = Path(source)
+            if path.is_dir():
+                raise PhotoError(name, "this is a folder", "choose a photo inside it")
+            if path.exists() and not path.is_file():
+                raise PhotoError(name, "this is not a regular file", _CHOOSE)
+            with path.open("rb") as file:
+                data = file.read(limits.max_bytes + 1)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            data = bytes(source)
+        else:
+            if source.seekable():
+                source.seek(0)
+            data = source.read(limits.max_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise PhotoError(name, "there is no such file", "check the path") from exc
+    except (OSError, ValueError) as exc:
+        why = (exc.strerror if isinstance(exc, OSError) else None) or exc
+        raise PhotoError(
+            name, f"the file cannot be opened ({why})", "check the path and your permissions"
+        ) from exc
+    if not data:
+        raise PhotoError(name, "the file is empty", _COPY_AGAIN)
+    if len(data) > limits.max_bytes:
+        cap_mb = limits.max_bytes / 2**20
+        raise PhotoError(
+            name, f"the file is larger than {cap_mb:.4g} MB", "save a smaller copy and use that"
+        )
+    return data
+
+
+_MAGIC: tuple[tuple[str, bytes], ...] = (
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("WEBP", rb"RIFF....WEBP"),
+    ("HEIF", rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)"),
+    ("BMP", rb"BM"),
+    ("a camera raw file", rb"FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|II\*\0.{4}CR|....ftypcrx"),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]"),
+    ("a GIF picture", rb"GIF8"),
+    ("an AVIF picture", rb"....ftypavi[fs]"),
+    ("a JPEG 2000 picture", rb"....jP  "),
+    ("a JPEG XL picture", rb"....JXL |\xff\x0a"),
+    ("a Photoshop file", rb"8BPS"),
+    ("a video", rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|\0\0\x01\xba"),
+    ("a PDF", rb"%PDF"),
+    ("a ZIP archive or office document", rb"PK\x03\x04"),
+    ("an SVG drawing", rb"(?i:\s*<[^\0]{0,1000}?<?svg[\s>])"),
+    ("a web page", rb"(?i:\s*<(!doctype )?html)"),
+)
+_RAW_SUFFIXES = (".nef", ".nrw", ".arw", ".sr2", ".cr2", ".dng", ".pef", ".srw", ".3fr", ".iiq")
+
+
+def _identify(name: str, data: bytes) -> str:
+    """Tells the format by content, whatever the suffix says; refuses what is no still photo."""
+    found = next((f for f, magic in _MAGIC if re.match(magic, data[:1100], re.DOTALL)), None)
+    if found is None:
+        printable = b"\0" not in data[:1100] and data[:1100].isascii()
+        raise PhotoError(name, "this is text" if printable else "this is no image we know", _CHOOSE)
+    if found == "TIFF":
+        ifd = _directory(data, 0)
+        # Raw files are TIFFs that show a thumbnail to whoever reads only their first page.
+        thumbnail_first = ifd.get(_REDUCED, (0,))[0] & 1 and _SUB_IFDS in ifd
+        if _DNG in ifd or thumbnail_first or name.lower().endswith(_RAW_SUFFIXES):
+            found = "a camera raw file"
+    elif found == "HEIF":
+        brands = data[8 : max(8, min(int.from_bytes(data[:4], "big"), 256))]
+        if b"avif" in brands and b"hei" not in brands:
+            found = "an AVIF picture"
+        elif re.match(rb"hev|msf", brands):
+            raise _animated(name, "HEIF")
+    elif found == "PNG" and _png_chunks(data).get(b"acTL", b"\0\0\0\1")[:4] != b"\0\0\0\1":
+        raise _animated(name, "PNG")
+    if found not in _OPENERS:
+        raise PhotoError(name, f"this is {found}", _CHOOSE)
+    return found
+
+
+def _png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The first eXIf and acTL chunk; the eXIf may stand behind the pixels, unseen by Pillow."""
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    for _ in range(100_000):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if len(kind) < 4 or kind == b"IEND":
+            break
+        if kind in (b"eXIf", b"acTL"):
+            chunks.setdefault(kind, data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return chunks
+
+
+# --- header ----------------------------------------------------------------------------------
+
+
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Nobody needs the resolution, and looking for it trips over broken EXIF."""
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    def load_prepare(self) -> None:
+        if self._im is None:  # made here, so that Pillow does not warn of its size
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+    def load_end(self) -> None:
+        """Pillow's own, less the visit to every EXIF directory, which trips over broken ones."""
+        ImageOps.exif_transpose(self, in_place=True)
+
+
+# Image.open() warns from 89 million pixels and refuses from 179 million, by a limit that belongs
+# to the whole process, and filtering warnings is not thread-safe. So the chosen plugin is called
+# directly, which also leaves every other format shut, and `Limits` guards the header's size.
+_OPENERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": _Jpeg,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "TIFF": _Tiff,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "HEIF": HeifImageFile,
+}
+
+
+def _open_image(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int]:
+    """Reads the header; the EXIF orientation is 1 where the plugin itself turns the picture."""
+    im = _OPENERS[fmt](io.BytesIO(data))
+    if fmt in ("TIFF", "HEIF"):
+        return im, 1
+    orientation = _exif_facts(im, data).get(_ORIENTATION, (1,))[0]
+    return im, orientation if orientation in _TURNS else 1
+
+
+def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
+    size = f"{width:,} × {height:,} pixels"
+    short, long = sorted((width, height))
+    smaller = "save a smaller copy and use that"
+    if width * height > limits.max_pixels:
+        most = f"{limits.max_pixels / 1e6:.4g} million"
+        raise PhotoError(name, f"the photo has {size}, more than {most}", smaller)
+    if long > limits.max_side_px:
+        reason = f"the photo has {size}, a side longer than {limits.max_side_px:,}"
+        raise PhotoError(name, reason, smaller)
+    if short < limits.min_side_px:
+        reason = f"the photo has {size}, too small to judge"
+        raise PhotoError(name, reason, f"use one of at least {limits.min_side_px} on each side")
+    if long > limits.max_aspect * short:
+        reason = f"the photo has {size}, more than {limits.max_aspect:g} times as long as wide"
+        raise PhotoError(name, reason, "cut it into shorter pieces")
+
+
+def _animated(name: str, fmt: str) -> PhotoError:
+    return PhotoError(name, f"this {fmt} is animated", "save the one picture you mean as a JPEG")
+
+
+def _unreadable(name: str, fmt: str, data: bytes, exc: Exception) -> PhotoError:
+    if isinstance(exc, PhotoError):
+        return exc
+    if isinstance(exc, MemoryError):
+        return PhotoError(name, "the photo does not fit into memory", "save a smaller copy")
+    if isinstance(exc, Image.DecompressionBombError):
+        return PhotoError(name, f"the {fmt} has too many pixels", "save a smaller copy")
+    cut = (
+        "truncated" in str(exc).lower()
+        or (fmt == "JPEG" and b"\xff\xd9" not in data[-65_536:])
+        or (fmt == "PNG" and b"IEND" not in data[-65_536:])
+        or (fmt == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data))
+    )
+    return PhotoError(
+        name, f"the {fmt} ends early" if cut else f"the {fmt} is damaged", _COPY_AGAIN
+    )
+
+
+# --- EXIF ------------------------------------------------------------------------------------
+# Read here and not by Pillow, which warns of each broken entry, and decodes a PNG to look for it.
+
+_REDUCED, _MAKE, _MODEL, _ORIENTATION, _DATE_TIME = 0xFE, 0x10F, 0x110, 0x112, 0x132
+_SUB_IFDS, _EXIF_IFD, _GPS_IFD, _DATE_ORIGINAL, _DATE_DIGITIZED = (
+    330,
+    0x8769,
+    0x8825,
+    0x9003,
+    0x9004,
+)
+_DNG = 50706
+_GPS = 1 << 16  # the GPS directory counts its tags from 0 again; here they are moved out of the way
+_KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # EXIF field type to struct
+
+
+def _exif_facts(im: ImageFile.ImageFile, data: bytes) -> dict[int, Any]:
+    """Tag to values of the first, the EXIF and the GPS directory; what is broken is left out."""
+    if isinstance(im, _Tiff):
+        exif = data
+    else:
+        exif = im.info.get("exif") or b""
+        if isinstance(im, PngImageFile):
+            exif = _png_chunks(data).get(b"eXIf", exif)
+            text = im.info.get("Raw profile type exif")  # ImageMagick's hex dump
+            if not exif and isinstance(text, str):
+                digits = "".join(text.split("\n")[3:])
+                exif = bytes.fromhex(digits) if re.fullmatch(r"([0-9a-fA-F]{2})*", digits) else b""
+        while exif.startswith(b"Exif\0\0"):
+            exif = exif[6:]
+    facts = _directory(exif, 0)
+    for pointer, shift in ((_EXIF_IFD, 0), (_GPS_IFD, _GPS)):
+        if pointer in facts:
+            ifd = _directory(exif, facts[pointer][0])
+            facts.update({tag + shift: values for tag, values in ifd.items()})
+    return facts
+
+
+def _directory(tiff: bytes, offset: int) -> dict[int, Any]:
+    """Reads one image file directory, the first one if `offset` is 0.
+
+    Returns:
+        Tag to text, or to a tuple of one or more int; rationals as float, nan over zero.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 14:
+        return {}
+    start = offset or struct.unpack_from(order + "L", tiff, 4)[0]
+    if start + 2 > len(tiff):
+        return {}
+    entries: dict[int, Any] = {}
+    end = start + 2 + 12 * struct.unpack_from(order + "H", tiff, start)[0]
+    for at in range(start + 2, min(end, len(tiff) - 11), 12):
+        tag, kind, count = struct.unpack_from(order + "HHL", tiff, at)
+        size = struct.calcsize("=" + _KINDS.get(kind, "")) * count
+        if not 0 < size <= 4096:  # what we ask for is short; strip tables are not
+            continue
+        place = at + 8 if size <= 4 else struct.unpack_from(order + "L", tiff, at + 8)[0]
+        raw = tiff[place : place + size]
+        if len(raw) < size:
+            continue
+        if kind == 2:
+            entries[tag] = raw.split(b"\0")[0].decode("utf-8", "ignore").strip()
+            continue
+        values = struct.unpack(order + _KINDS[kind] * count, raw)
+        if len(_KINDS[kind]) == 2:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = tuple(a / b if b else math.nan for a, b in pairs)
+        entries[tag] = values
+    return entries
+
+
+def _taken_at(exif: dict[int, Any]) -> datetime | None:
+    for tag in (_DATE_ORIGINAL, _DATE_DIGITIZED, _DATE_TIME):
+        try:
+            moment = datetime.strptime(str(exif.get(tag))[:19], "%Y:%m:%d %H:%M:%S")
+        except ValueError:
+            continue
+        if 1826 <= moment.year and moment < datetime.now() + timedelta(days=2):
+            return moment
+    return None
+
+
+def _camera(exif: dict[int, Any]) -> str | None:
+    parts = [exif[tag] for tag in (_MAKE, _MODEL) if isinstance(exif.get(tag), str)]
+    make, model = (
+        " ".join("".join(filter(str.isprintable, p)).split()) for p in (*parts, "", "")[:2]
+    )
+    if make and model.lower().startswith(make.split()[0].lower()):
+        make = ""
+    return f"{make} {model}".strip()[:80].strip() or None
+
+
+def _position(exif: dict[int, Any]) -> tuple[float | None, float | None]:
+    degrees = []
+    for ref_tag, signs, most in ((_GPS + 1, "NS", 90.0), (_GPS + 3, "EW", 180.0)):
+        ref, parts = exif.get(ref_tag), exif.get(ref_tag + 1)
+        if not (isinstance(ref, str) and isinstance(parts, tuple) and len(parts) <= 3):
+            return None, None
+        value = sum(part / 60**i for i, part in enumerate(parts))
+        if ref not in tuple(signs) or not (min(parts) >= 0 and value <= most):  # nan fails too
+            return None, None
+        degrees.append(value if ref == signs[0] else -value)
+    # Cameras without a fix write zeros, which lie in the ocean.
+    return (degrees[0], degrees[1]) if any(degrees) else (None, None)
+
+
+# --- pixels ----------------------------------------------------------------------------------
+
+_TURNS: dict[int, Image.Transpose | None] = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _reduced(
+    width: int, height: int, short_side_px: int | None, long_side_px: int | None
+) -> tuple[int, int]:
+    if short_side_px is None and long_side_px is None:
+        return width, height
+    asked = short_side_px if long_side_px is None else long_side_px
+    if asked is None or asked < 1 or (short_side_px and long_side_px):
+        raise ValueError("ask for the short or the long side, of at least one pixel")
+    own = min(width, height) if long_side_px is None else max(width, height)
+    if asked >= own:
+        return width, height
+    return max(1, (2 * width * asked + own) // (2 * own)), max(
+        1, (2 * height * asked + own) // (2 * own)
+    )
+
+
+def _decode(im: ImageFile.ImageFile, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Decodes to `size`, (width, height) before turning; (height, width, 3) uint8 after it."""
+    box: tuple[float, float, float, float] | None = None
+    if isinstance(im, _Jpeg) and (drafted := im.draft(None, (2 * size[0], 2 * size[1]))):
+        box = drafted[1]
+    im.load()
+    plain = _plain(im)
+    if plain.size != size:
+        plain = plain.resize(size, Image.Resampling.BILINEAR, box=box)
+    rgb = _flat_srgb(plain, im.info.get("icc_profile"))
+    turn = _TURNS[orientation]
+    return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _plain(im: ImageFile.ImageFile) -> Image.Image:
+    """Brings any mode to L, LA, RGB, RGBA or CMYK, eight bits each."""
+    if im.mode.startswith(("I", "F")):
+        grey = _grey8(np.asarray(im))
+        inverted = isinstance(im, _Tiff) and im.tag_v2.get(262) == 0  # white is zero
+        return Image.fromarray(255 - grey if inverted else grey)
+    if im.has_transparency_data:
+        return im.convert("LA" if im.mode in ("1", "L", "LA", "La") else "RGBA")
+    if im.mode == "1":
+        return im.convert("L")
+    return im if im.mode in ("L", "RGB", "CMYK") else im.convert("RGB")
+
+
+def _grey8(values: np.ndarray) -> np.ndarray:
+    """Scales (h, w) grey of more than eight bits to uint8: by its full range, else from its own."""
+    if values.dtype.kind == "u":
+        return (values >> 8).astype(np.uint8)
+    known = values[np.isfinite(values)].astype(np.float64)
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    ranges = (1.0, 255.0, 65_535.0) if values.dtype.kind == "f" else (255.0, 65_535.0)
+    top = next((top for top in ranges if 0 <= low and high <= top), None)
+    low, high = (low, max(high, low + 1e-12)) if top is None else (0.0, top)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low)
+    return (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _flat_srgb(im: Image.Image, icc: bytes | None) -> Image.Image:
+    """Converts by the embedded profile if it is sound and fits, and lays alpha over white."""
+    alpha = im.getchannel("A") if im.mode in ("LA", "RGBA") else None
+    rgb = None
+    if icc:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[profile.profile.xcolor_space.strip()]
+            fits = {"RGB": ("L", "LA", "RGB", "RGBA"), "L": ("L", "LA"), "CMYK": ("CMYK",)}
+            if im.mode in fits[mode]:
+                srgb = ImageCms.createProfile("sRGB")
+                rgb = ImageCms.profileToProfile(im.convert(mode), profile, srgb, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError, KeyError):
+            rgb = None
+    rgb = rgb or im.convert("RGB")
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", im.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white

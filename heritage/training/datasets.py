@@ -1,0 +1,237 @@
+"""Labelled photos: a folder with a subfolder per class, or a manifest; split without leakage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from heritage.errors import DatasetError, PhotoError
+from heritage.photos import SUFFIXES, open_photo
+
+CLASSES = ("sound", "damaged")
+TRAIN, VALIDATION = "train", "validation"
+CACHE_LIMIT_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled photo.
+
+    Attributes:
+        path: The photo's file.
+        label: 1.0 damaged, 0.0 sound, NaN for a photo only a teacher labels.
+        split: `train`, `validation`, or the name of a held-out set.
+        source: Collection the photo came from; figures are also reported per source.
+        group: Building, scene or frame; a group never crosses splits.
+    """
+
+    path: Path
+    label: float
+    split: str = TRAIN
+    source: str = ""
+    group: str = ""
+
+
+def read_samples(data: Path, *, validation_share: float = 0.2, seed: int = 0) -> list[Sample]:
+    """Reads a labelled folder or manifest and makes sure that it has a validation split.
+
+    A folder holds `damaged/` and `sound/`; subfolders of these are buildings and stay together.
+    A manifest is a CSV with `path` and `label`, and optionally `split`, `source` and `group`;
+    a folder that contains `manifest.csv` is read through it.
+
+    Raises:
+        DatasetError: No photos, an unknown label, a missing column or file, or one class only.
+    """
+    manifest = data / "manifest.csv" if data.is_dir() else data
+    if manifest.is_file():
+        samples = _read_manifest(manifest)
+    elif data.is_dir():
+        samples = _read_class_folders(data)
+    else:
+        raise DatasetError(str(data), "there is no such folder or manifest", "check the path")
+    if not any(sample.split == VALIDATION for sample in samples):
+        samples = split_off_validation(samples, validation_share, seed)
+    for split in (TRAIN, VALIDATION):
+        present = {sample.label for sample in samples if sample.split == split}
+        if present != {0.0, 1.0}:
+            raise DatasetError(
+                data.name,
+                f"its {split} photos do not hold both classes",
+                "add damaged and sound photos of several buildings",
+            )
+    return samples
+
+
+def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+    """Moves about `share` of the train photos to `validation`, stratified, whole groups only."""
+    train = [i for i, sample in enumerate(samples) if sample.split == TRAIN]
+    labels = [samples[i].label for i in train]
+    groups = [samples[i].group for i in train]
+    folds = min(max(2, round(1 / share)), len(set(groups)))
+    if folds < 2:
+        raise DatasetError(
+            "data", "all photos belong to one building", "add photos of other buildings"
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    _, chosen = next(splitter.split(np.zeros(len(train)), labels, groups))
+    moved = {train[i] for i in chosen}
+    return [replace(s, split=VALIDATION) if i in moved else s for i, s in enumerate(samples)]
+
+
+def read_unlabelled(folder: Path) -> list[Sample]:
+    """Photos below `folder` for a teacher to label; their folder names say nothing of damage."""
+    paths = _photo_files(folder)
+    if not paths:
+        raise DatasetError(str(folder), "it holds no photos", "check the path")
+    return [Sample(path, float("nan"), source="unlabelled", group=path.stem) for path in paths]
+
+
+def count_by(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    """Number of damaged and sound photos per split, for cards and progress lines."""
+    counts = Counter((s.split, CLASSES[int(s.label)]) for s in samples if s.label == s.label)
+    splits = sorted({split for split, _ in counts})
+    return {split: {name: counts[split, name] for name in CLASSES} for split in splits}
+
+
+def sampling_weights(samples: Sequence[Sample]) -> Tensor:
+    """Weights (N,) that balance the classes, and the sources within a class by the square root.
+
+    A network fed sources in proportion to their size learns the big source, not the damage.
+    """
+    keys = [(s.source, s.label if s.label == s.label else -1.0) for s in samples]
+    counts = Counter(keys)
+    mass = Counter({key: count**0.5 for key, count in counts.items()})
+    per_label: Counter[float] = Counter()
+    for (_, label), value in mass.items():
+        per_label[label] += value  # type: ignore[assignment]
+    weights = [mass[key] / counts[key] / per_label[key[1]] for key in keys]
+    return torch.tensor(weights, dtype=torch.double)
+
+
+class PhotoCache:
+    """Decoded photos at a fixed short side, kept in memory up to a limit, decoded again beyond."""
+
+    def __init__(self, short_side_px: int, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+        self.short_side_px = short_side_px
+        self._left = limit_bytes
+        self._kept: dict[Path, np.ndarray] = {}
+
+    def pixels(self, path: Path) -> np.ndarray:
+        """Upright RGB (h, w, 3) uint8, short side at most `short_side_px`."""
+        kept = self._kept.get(path)
+        if kept is None:
+            kept = open_photo(path).pixels(short_side_px=self.short_side_px)
+            if kept.nbytes <= self._left:
+                self._left -= kept.nbytes
+                self._kept[path] = kept
+        return kept
+
+    def warm(self, samples: Sequence[Sample], on_each: Callable[[], None] = lambda: None) -> None:
+        """Decodes all photos once, so that an unreadable one stops the run before it starts.
+
+        Raises:
+            DatasetError: Photos that cannot be read; all of them are named.
+        """
+        broken = []
+        for sample in samples:
+            try:
+                self.pixels(sample.path)
+            except PhotoError as error:
+                broken.append(str(error))
+            on_each()
+        if broken:
+            shown = "\n  ".join(broken[:20])
+            raise DatasetError(
+                f"{len(broken)} photos", f"they cannot be read:\n  {shown}\n", "remove them"
+            )
+
+
+class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented crops (3, S, S) uint8 with their labels () float32."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        cache: PhotoCache,
+        augment: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.samples = samples
+        self.cache = cache
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sample = self.samples[index]
+        pixels = torch.from_numpy(self.cache.pixels(sample.path)).permute(2, 0, 1)
+        return self.augment(pixels), torch.tensor(sample.label, dtype=torch.float32)
+
+
+def _read_manifest(path: Path) -> list[Sample]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DatasetError(path.name, f"it cannot be read ({error})", "save it as CSV") from error
+    missing = {"path", "label"} - set(table.columns)
+    if missing:
+        raise DatasetError(
+            path.name, f"it has no column {', '.join(sorted(missing))}", "add it to the first line"
+        )
+    samples = []
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        if row["label"] not in CLASSES:
+            raise DatasetError(
+                path.name,
+                f"line {number} has the label {row['label']!r}",
+                f"use one of {', '.join(CLASSES)}",
+            )
+        file = path.parent / row["path"]
+        if not file.is_file():
+            raise DatasetError(path.name, f"line {number}: no file {row['path']}", "mend the path")
+        samples.append(
+            Sample(
+                file,
+                float(CLASSES.index(row["label"])),
+                row.get("split") or TRAIN,
+                row.get("source") or "",
+                row.get("group") or row["path"],
+            )
+        )
+    if not samples:
+        raise DatasetError(path.name, "it lists no photos", "add lines")
+    return samples
+
+
+def _read_class_folders(folder: Path) -> list[Sample]:
+    samples = []
+    for label, name in enumerate(CLASSES):
+        home = folder / name
+        for path in _photo_files(home):
+            inner = path.relative_to(home).parent
+            group = f"{inner}" if inner.parts else hashlib.sha256(path.read_bytes()).hexdigest()
+            samples.append(Sample(path, float(label), source=folder.name, group=group))
+    if not samples:
+        raise DatasetError(
+            str(folder),
+            "it holds no photos in subfolders damaged and sound",
+            "make these two subfolders, or a manifest.csv",
+        )
+    return samples
+
+
+def _photo_files(folder: Path) -> list[Path]:
+    suffixes = {f".{suffix}" for suffix in SUFFIXES}
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )

@@ -1,0 +1,385 @@
+"""Fits one backbone to labelled photos: one loop, resumable after every epoch.
+
+The defaults are the second study's: Adam 1e-4 with a schedule, batches of 32, 15 epochs, binary
+cross-entropy, early stopping; only its square 224 × 224 input is replaced by the photo's aspect.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, WeightedRandomSampler
+
+from heritage.backbones import (
+    Backbone,
+    DamageClassifier,
+    build_classifier,
+    get_backbone,
+    normalise,
+)
+from heritage.checkpoints import load_checkpoint, load_features, write_atomically
+from heritage.errors import TrainingError
+from heritage.training.augmentation import training_views
+from heritage.training.datasets import (
+    TRAIN,
+    VALIDATION,
+    PhotoCache,
+    Sample,
+    TrainingPhotos,
+    sampling_weights,
+)
+from heritage.training.evaluation import balanced_log_loss, figures, predict
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what a run learns; it is saved in the card of what it made.
+
+    Attributes:
+        backbone: Registry name.
+        init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
+        learning_rate: Adam's peak rate for the features.
+        head_rate_factor: The head starts untrained and learns this many times faster.
+        teacher: Checkpoint name or path whose logits and feature map the student also learns.
+        teacher_share: Weight of the teacher's soft labels against the true ones.
+        feature_share: Weight of the teacher's feature map.
+        ema_decay: Decay of the running average of the weights that is evaluated and kept.
+        patience: Epochs without a better validation loss before the run stops.
+    """
+
+    backbone: str = "mobilenet_v3_large"
+    init: str = "imagenet"
+    epochs: int = 15
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_rate_factor: float = 10.0
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.05
+    ema_decay: float = 0.99
+    patience: int = 5
+    smallest_crop: float = 0.3
+    rotation_degrees: float = 15.0
+    jitter: float = 0.25
+    validation_share: float = 0.2
+    teacher: str = ""
+    teacher_share: float = 0.5
+    teacher_temperature: float = 2.0
+    feature_share: float = 1.0
+    seed: int = 0
+    workers: int = 2
+    half_precision: bool = True
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did; the run's history is a list of these."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_balanced_accuracy: float
+    validation_auroc: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress inside an epoch, for bars and live curves."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+
+
+Listener = Callable[[Step | EpochRecord], None]
+
+
+@dataclass
+class FitState:
+    """What a run needs to go on after being killed."""
+
+    epoch: int
+    best_loss: float
+    best_epoch: int
+    history: list[EpochRecord]
+
+
+def fit(
+    config: TrainingConfig,
+    samples: list[Sample],
+    run_dir: Path,
+    *,
+    teacher_folder: Path,
+    listen: Listener = lambda event: None,
+    cache: PhotoCache | None = None,
+) -> tuple[DamageClassifier, list[EpochRecord]]:
+    """Trains on the `train` samples and keeps the epoch with the least validation loss.
+
+    A run killed at any moment goes on from its last finished epoch when called again with the
+    same configuration and `run_dir`.
+
+    Returns:
+        The best model, in evaluation mode on the CPU, and the history.
+
+    Raises:
+        TrainingError: `run_dir` holds another run, or the loss stopped being a number.
+        CheckpointError: The starting weights or the teacher cannot be loaded.
+    """
+    backbone = get_backbone(config.backbone)
+    cache = cache or PhotoCache(round(backbone.input_size_px * 1.25))
+    train = [s for s in samples if s.split == TRAIN]
+    validation = [s for s in samples if s.split == VALIDATION]
+    torch.manual_seed(config.seed)
+    run = _Run(config, backbone, train, cache, run_dir, teacher_folder)
+    state = run.resume()
+    for epoch in range(state.epoch, config.epochs):
+        if epoch - state.best_epoch > config.patience:
+            break
+        started = time.monotonic()
+        train_loss = run.train_epoch(epoch, listen)
+        held_out = predict(run.averaged.module, backbone, validation, cache)
+        loss = balanced_log_loss(held_out)
+        probabilities, labels = torch.from_numpy(held_out.logits).sigmoid().numpy(), held_out.labels
+        chosen = figures(0.5)
+        record = EpochRecord(
+            epoch=epoch + 1,
+            train_loss=round(train_loss, 5),
+            validation_loss=round(loss, 5),
+            validation_balanced_accuracy=round(chosen["balanced_accuracy"](probabilities, labels), 5),
+            validation_auroc=round(chosen["auroc"](probabilities, labels), 5),
+            seconds=round(time.monotonic() - started, 1),
+        )
+        state.history.append(record)
+        if loss < state.best_loss:
+            state.best_loss, state.best_epoch = loss, epoch
+            best = run.averaged.module.state_dict()
+            write_atomically(run_dir / "best.safetensors", save(_packed(best)))
+        state.epoch = epoch + 1
+        run.save(state)
+        listen(record)
+    with safe_open(run_dir / "best.safetensors", "pt") as file:
+        run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    return run.model.requires_grad_(False).eval(), state.history
+
+
+class _Run:
+    """The tensors of a run in progress, and how they go to disk and come back."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        backbone: Backbone,
+        train: list[Sample],
+        cache: PhotoCache,
+        run_dir: Path,
+        teacher_folder: Path,
+    ) -> None:
+        self.config, self.backbone, self.run_dir = config, backbone, run_dir
+        self.model = build_classifier(backbone, imagenet=config.init == "imagenet")
+        if config.init not in ("imagenet", "scratch"):
+            load_features(self.model, Path(config.init))
+        self.model.to(memory_format=torch.channels_last)
+        self.averaged = AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+        )
+        self.teacher = _load_teacher(config.teacher, teacher_folder)
+        self.projection: nn.Module = nn.Identity()
+        if self.teacher is not None:
+            self.projection = nn.Conv2d(backbone.channels, _depth(self.teacher), 1)
+        fast = [*self.model.head.parameters(), *self.projection.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": list(self.model.features.parameters()), "lr": config.learning_rate},
+                {"params": fast, "lr": config.learning_rate * config.head_rate_factor},
+            ],
+            weight_decay=config.weight_decay,
+        )
+        self.photos = TrainingPhotos(
+            train,
+            cache,
+            training_views(
+                backbone.input_size_px,
+                smallest_crop=config.smallest_crop,
+                rotation_degrees=config.rotation_degrees,
+                jitter=config.jitter,
+            ),
+        )
+        self.weights = sampling_weights(train)
+        self.steps = max(1, len(train) // config.batch_size)
+
+    def train_epoch(self, epoch: int, listen: Listener) -> float:
+        """One pass over as many drawn photos as there are; returns the mean loss."""
+        # Seeding by epoch makes a resumed run draw what an unbroken one would have drawn.
+        torch.manual_seed(self.config.seed * 100_003 + epoch)
+        self.model.train()
+        total = 0.0
+        for step, (pixels, labels) in enumerate(self._batches(epoch)):
+            self._set_rate(epoch * self.steps + step)
+            loss = self._loss(pixels, labels)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    self.config.backbone, "the loss is no longer a number", "lower the rate"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            self.optimizer.step()
+            self.averaged.update_parameters(self.model)
+            total += loss.item()
+            listen(Step(epoch + 1, step + 1, self.steps, loss.item()))
+        return total / self.steps
+
+    def _loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        x = normalise(pixels, self.backbone).contiguous(memory_format=torch.channels_last)
+        with self._precision():
+            features = self.model.features(x)  # (B, C, h, w)
+            logits = self.model.head(features).float().flatten()  # (B,)
+        known = ~labels.isnan()
+        loss = functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+        if self.teacher is None:
+            return loss
+        with torch.no_grad(), self._precision():
+            taught = self.teacher.features(x)
+            soft = self.teacher.head(taught).float().flatten()
+        heat = self.config.teacher_temperature
+        told = functional.binary_cross_entropy_with_logits(logits / heat, (soft / heat).sigmoid())
+        with self._precision():
+            projected = self.projection(features)
+        alike = functional.cosine_similarity(projected.float(), taught.float(), dim=1)  # (B, h, w)
+        share = self.config.teacher_share
+        return (
+            (1 - share) * loss
+            + share * heat**2 * told
+            + self.config.feature_share * (1 - alike).mean()
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(
+            "cpu", torch.bfloat16, enabled=self.config.half_precision and cpu_multiplies_bfloat16()
+        )
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.config.seed * 100_003 + epoch)
+        sampler = WeightedRandomSampler(
+            self.weights.tolist(), self.steps * self.config.batch_size, generator=generator
+        )
+        # Workers share the decoded photos by forking; elsewhere each would get its own copy.
+        workers = self.config.workers if sys.platform == "linux" else 0
+        return iter(
+            DataLoader(
+                self.photos,
+                self.config.batch_size,
+                sampler=sampler,
+                num_workers=workers,
+                multiprocessing_context="fork" if workers else None,
+                generator=generator,
+                drop_last=True,
+            )
+        )
+
+    def _set_rate(self, step: int) -> None:
+        """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
+        total = self.steps * self.config.epochs
+        warm = max(1, int(total * self.config.warmup_share))
+        progress = torch.tensor((step - warm) / max(1, total - warm))
+        factor = (step + 1) / warm if step < warm else float(0.5 * (1 + torch.cos(torch.pi * progress)))
+        rates = (self.config.learning_rate, self.config.learning_rate * self.config.head_rate_factor)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+
+    def save(self, state: FitState) -> None:
+        """Writes the whole run as one file, atomically."""
+        tensors = {
+            f"{part}.{key}": value
+            for part, module in self._modules()
+            for key, value in module.state_dict().items()
+        }
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        notes = {
+            "config": json.dumps(asdict(self.config)),
+            "progress": json.dumps(
+                {
+                    "epoch": state.epoch,
+                    "best_loss": state.best_loss,
+                    "best_epoch": state.best_epoch,
+                    "history": [asdict(record) for record in state.history],
+                }
+            ),
+        }
+        write_atomically(self.run_dir / "state.safetensors", save(_packed(tensors), notes))
+
+    def resume(self) -> FitState:
+        """Loads what an earlier call with the same configuration left, or starts afresh."""
+        path = self.run_dir / "state.safetensors"
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return FitState(0, float("inf"), 0, [])
+        with safe_open(path, "pt") as file:
+            notes = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if json.loads(notes["config"]) != asdict(self.config):
+            raise TrainingError(
+                str(self.run_dir),
+                "it holds a run with other settings",
+                "repeat its settings, choose another --run folder, or add --restart",
+            )
+        for part, module in self._modules():
+            module.load_state_dict(_below(f"{part}.", tensors))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below("optimizer.", tensors).items():
+            index, slot = key.split(".")
+            slots.setdefault(int(index), {})[slot] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
+        progress = json.loads(notes["progress"])
+        history = [EpochRecord(**record) for record in progress["history"]]
+        return FitState(progress["epoch"], progress["best_loss"], progress["best_epoch"], history)
+
+    def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
+        return (
+            ("model", self.model),
+            ("averaged", self.averaged),
+            ("projection", self.projection),
+        )
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 arithmetic; without it, bfloat16 is slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undoes channels-last storage, which safetensors does not know."""
+    return {key: value.detach().contiguous() for key, value in tensors.items()}
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _load_teacher(name: str, folder: Path) -> DamageClassifier | None:
+    if not name:
+        return None
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        folder, name = path.parent, path.stem
+    return load_checkpoint(name, folder).model
+
+
+def _depth(model: DamageClassifier) -> int:
+    return model.head.norm_in.num_features

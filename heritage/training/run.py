@@ -1,0 +1,122 @@
+"""From labelled photos to a checkpoint with its card: read, fit, calibrate, score, save."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from heritage.backbones import DamageClassifier, get_backbone
+from heritage.checkpoints import WEIGHTS_DIR, ModelCard, round_as_stored, save_checkpoint
+from heritage.training.datasets import (
+    TRAIN,
+    VALIDATION,
+    PhotoCache,
+    Sample,
+    count_by,
+    read_samples,
+    read_unlabelled,
+)
+from heritage.training.evaluation import fit_temperature, predict, report
+from heritage.training.fitting import Listener, TrainingConfig, fit
+
+LIMITS = (
+    "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
+    "The percentage is a probability that damage shows, not a share of the building.",
+    "Photos unlike those it learned from (night, drone, drawings) can mislead it.",
+    "An expert decides.",
+)
+
+
+def train(
+    config: TrainingConfig,
+    data: Path,
+    *,
+    out: Path = WEIGHTS_DIR,
+    name: str = "",
+    run_dir: Path | None = None,
+    unlabelled: Path | None = None,
+    restart: bool = False,
+    licence: str = "",
+    command: str = "",
+    listen: Listener = lambda event: None,
+    on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+) -> ModelCard:
+    """Trains `config.backbone` on `data` and writes `NAME.safetensors` and `NAME.json` to `out`.
+
+    Every split of `data` other than `train` is scored with the weights as stored. The finished
+    run's working files are removed; a run that was cut off goes on when called again.
+
+    Raises:
+        HeritageError: The data, the start or the run is not usable; the message says why.
+    """
+    name = name or config.backbone
+    run_dir = run_dir or Path("runs") / name
+    if restart and run_dir.exists():
+        shutil.rmtree(run_dir)
+    samples = read_samples(data, validation_share=config.validation_share, seed=config.seed)
+    extra = read_unlabelled(unlabelled) if unlabelled else []
+    backbone = get_backbone(config.backbone)
+    cache = PhotoCache(round(backbone.input_size_px * 1.25))
+    cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
+    model, history = fit(
+        config,
+        samples + extra,
+        run_dir,
+        teacher_folder=out,
+        listen=listen,
+        cache=cache,
+    )
+    data_note = {"photos": count_by(samples), "sources": sorted({s.source for s in samples})}
+    if extra:
+        data_note["unlabelled"] = len(extra)
+    card = ModelCard(
+        name=name,
+        backbone=config.backbone,
+        sha256="",
+        parameters=0,
+        training={
+            "config": portable(config),
+            "history": [asdict(record) for record in history],
+            "seconds": round(sum(record.seconds for record in history)),
+        },
+        data=data_note,
+        licence=licence or "Yours: trained on your own photos",
+        limits=LIMITS,
+        command=command,
+        created=datetime.now(UTC).date().isoformat(),
+    )
+    round_as_stored(model)
+    card = score(model, card, samples, cache)
+    card = save_checkpoint(model, card, out)
+    shutil.rmtree(run_dir, ignore_errors=True)
+    return card
+
+
+def score(
+    model: DamageClassifier, card: ModelCard, samples: list[Sample], cache: PhotoCache
+) -> ModelCard:
+    """Returns `card` with the temperature fitted on validation and every split's figures."""
+    backbone = get_backbone(card.backbone)
+    splits = sorted({s.split for s in samples} - {TRAIN}, key=lambda s: (s != VALIDATION, s))
+    predictions = {
+        split: predict(model, backbone, [s for s in samples if s.split == split], cache)
+        for split in splits
+    }
+    temperature = round(fit_temperature(predictions[VALIDATION]), 4)
+    metrics: dict[str, Any] = {
+        split: report(found, temperature, card.threshold) for split, found in predictions.items()
+    }
+    return ModelCard(**asdict(card) | {"temperature": temperature, "metrics": metrics})
+
+
+def portable(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as it is stored in a card: file names without their folders."""
+    values = asdict(config)
+    values["init"] = Path(config.init).name
+    values["teacher"] = Path(config.teacher).stem if config.teacher else ""
+    return values
+
