@@ -1,0 +1,18 @@
+"""Heritage: damage inspection for photographs of historic buildings."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heritage.inspection import Inspection, Inspector
+
+__all__ = ["Inspection", "Inspector"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # On demand, because it loads torch, which the app's first page can do without.
+    if name in __all__:
+        from heritage import inspection
+
+        return getattr(inspection, name)
+    raise AttributeError(f"module 'heritage' has no attribute {name!r}")

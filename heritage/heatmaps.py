@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heritage.backbones import DamageClassifier
+from heritage.classifiers import DamageClassifier
 
 _EPSILON = 1e-7  # pytorch-grad-cam's, so that the maps stay comparable with its
 
@@ -49,9 +49,7 @@ def to_photo_size(raw: np.ndarray, height: int, width: int) -> np.ndarray:
         float32 (height, width) in [0, 1]; all zero for an all-zero map.
     """
     scaled = torch.from_numpy(_min_max(raw))[None, None]
-    grown = functional.interpolate(
-        scaled, (height, width), mode="bilinear", align_corners=False
-    )
+    grown = functional.interpolate(scaled, (height, width), mode="bilinear", align_corners=False)
     return _min_max(grown[0, 0].numpy())
 
 

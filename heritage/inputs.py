@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heritage.backbones import Backbone, normalise
+from heritage.backbones import Backbone
+from heritage.classifiers import normalise
 
 MAX_ASPECT_IN = 8  # longer panoramas are read at a smaller scale, so that memory stays bounded
 MIN_SIDE_PX = 32  # the backbones halve five times
@@ -32,3 +33,9 @@ def network_input(pixels: np.ndarray, backbone: Backbone) -> Tensor:
     if tuple(x.shape[-2:]) != size:
         x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
     return normalise(x, backbone)
+
+
+def working_side_px(backbone: Backbone) -> int:
+    """Short side at which photos are decoded for `backbone`: twice its input, so that the final
+    antialiased reduction, not the decoder's, decides what the network sees."""
+    return 2 * backbone.input_size_px

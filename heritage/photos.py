@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from pillow_heif import HeifImageFile
-from PIL import BmpImagePlugin, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import GPS, IFD, Base
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+from pillow_heif import HeifImageFile
 
 from heritage.errors import PhotoError, one_line
 
@@ -30,6 +33,7 @@ SUFFIXES: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp",
 
 _CHOOSE = "choose a JPEG, PNG, WebP, TIFF, BMP or HEIC photo, or save it as one"
 _COPY_AGAIN = "copy it from the camera again"
+_SMALLER = "save a smaller copy and use that"
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Photo:
         """
         width, height = _reduced(self.width, self.height, short_side_px, long_side_px)
         try:
-            im, orientation = _open_image(self.format, self.data)
+            im, orientation, _ = _open_header(self.format, self.data)
             size = (height, width) if orientation >= 5 else (width, height)
             return _decode(im, size, orientation)
         except Exception as exc:
@@ -117,21 +121,18 @@ def open_photo(
     Raises:
         PhotoError: There is no such file, it is no photo we read, it is damaged, or over a cap.
     """
-    label = _label(
-        name or (source if isinstance(source, str | Path) else getattr(source, "name", ""))
-    )
+    given = name or (source if isinstance(source, str | Path) else getattr(source, "name", ""))
+    label = one_line(re.split(r"[\\/]", str(given).rstrip("\\/"))[-1].strip()) or "photo"
     data = _read(source, label, limits)
     fmt = _identify(label, data)
     try:
-        im, orientation = _open_image(fmt, data)
+        im, orientation, exif = _open_header(fmt, data)
         width, height = im.size[::-1] if orientation >= 5 else im.size
-        exif = _exif_facts(im, data)
     except Exception as exc:
         raise _unreadable(label, fmt, data, exc) from exc
     _check_size(label, width, height, limits)
     if fmt == "WEBP" and getattr(im, "n_frames", 1) > 1:
         raise _animated(label, fmt)
-    latitude, longitude = _position(exif)
     return Photo(
         name=label,
         data=data,
@@ -141,17 +142,11 @@ def open_photo(
         format=fmt,
         taken_at=_taken_at(exif),
         camera=_camera(exif),
-        latitude=latitude,
-        longitude=longitude,
+        **_position(exif),
     )
 
 
 # --- bytes -----------------------------------------------------------------------------------
-
-
-def _label(given: object) -> str:
-    base = re.split(r"[\\/]", str(given).rstrip("\\/"))[-1].strip()
-    return one_line(base) or "photo"
 
 
 def _read(source: str | Path | bytes | BinaryIO, name: str, limits: Limits) -> bytes:
@@ -163,27 +158,24 @@ def _read(source: str | Path | bytes | BinaryIO, name: str, limits: Limits) -> b
             if path.exists() and not path.is_file():
                 raise PhotoError(name, "this is not a regular file", _CHOOSE)
             with path.open("rb") as file:
-                data = file.read(limits.max_bytes + 1)
-        elif isinstance(source, bytes | bytearray | memoryview):
-            data = bytes(source)
+                return _read(file, name, limits)
+        if isinstance(source, bytes | bytearray | memoryview):
+            data, size = bytes(source), len(source)
         else:
-            if source.seekable():
+            size = source.seek(0, io.SEEK_END) if source.seekable() else 0
+            if size:
                 source.seek(0)
-            data = source.read(limits.max_bytes + 1)
+            data = source.read(limits.max_bytes + 1) if size <= limits.max_bytes else b""
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise PhotoError(name, "there is no such file", "check the path") from exc
     except (OSError, ValueError) as exc:
-        why = (exc.strerror if isinstance(exc, OSError) else None) or exc
-        raise PhotoError(
-            name, f"the file cannot be opened ({why})", "check the path and your permissions"
-        ) from exc
+        reason = f"the file cannot be opened ({getattr(exc, 'strerror', None) or exc})"
+        raise PhotoError(name, reason, "check the path and your permissions") from exc
+    if max(size, len(data)) > limits.max_bytes:
+        cap_mb = limits.max_bytes / 2**20
+        raise PhotoError(name, f"the file is larger than {cap_mb:.4g} MB", _SMALLER)
     if not data:
         raise PhotoError(name, "the file is empty", _COPY_AGAIN)
-    if len(data) > limits.max_bytes:
-        cap_mb = limits.max_bytes / 2**20
-        raise PhotoError(
-            name, f"the file is larger than {cap_mb:.4g} MB", "save a smaller copy and use that"
-        )
     return data
 
 
@@ -213,39 +205,38 @@ def _identify(name: str, data: bytes) -> str:
     """Tells the format by content, whatever the suffix says; refuses what is no still photo."""
     found = next((f for f, magic in _MAGIC if re.match(magic, data[:1100], re.DOTALL)), None)
     if found is None:
-        printable = b"\0" not in data[:1100] and data[:1100].isascii()
-        raise PhotoError(name, "this is text" if printable else "this is no image we know", _CHOOSE)
+        text = not re.search(rb"[\0-\x08\x0e-\x1f]", data[:1100])
+        raise PhotoError(name, "this is text" if text else "this is no image we know", _CHOOSE)
     if found == "TIFF":
-        ifd = _directory(data, 0)
+        ifd = _directory(data)
         # Raw files are TIFFs that show a thumbnail to whoever reads only their first page.
-        thumbnail_first = ifd.get(_REDUCED, (0,))[0] & 1 and _SUB_IFDS in ifd
-        if _DNG in ifd or thumbnail_first or name.lower().endswith(_RAW_SUFFIXES):
+        thumbnail_first = _whole(ifd, Base.NewSubfileType) & 1 and Base.SubIFDs in ifd
+        if Base.DNGVersion in ifd or thumbnail_first or name.lower().endswith(_RAW_SUFFIXES):
             found = "a camera raw file"
     elif found == "HEIF":
-        brands = data[8 : max(8, min(int.from_bytes(data[:4], "big"), 256))]
+        brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
         if b"avif" in brands and b"hei" not in brands:
             found = "an AVIF picture"
-        elif re.match(rb"hev|msf", brands):
+        elif brands.startswith((b"hev", b"msf")):
             raise _animated(name, "HEIF")
-    elif found == "PNG" and _png_chunks(data).get(b"acTL", b"\0\0\0\1")[:4] != b"\0\0\0\1":
+    elif found == "PNG" and _png_chunk(data, b"acTL")[:4] not in (b"", b"\0\0\0\1"):
         raise _animated(name, "PNG")
     if found not in _OPENERS:
         raise PhotoError(name, f"this is {found}", _CHOOSE)
     return found
 
 
-def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The first eXIf and acTL chunk; the eXIf may stand behind the pixels, unseen by Pillow."""
-    chunks: dict[bytes, bytes] = {}
+def _png_chunk(data: bytes, wanted: bytes) -> bytes:
+    """Finds a chunk anywhere; Pillow would decode the pixels to see the EXIF behind them."""
     at = 8
     for _ in range(100_000):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if len(kind) < 4 or kind == b"IEND":
-            break
-        if kind in (b"eXIf", b"acTL"):
-            chunks.setdefault(kind, data[at + 8 : at + 8 + length])
+        if kind == wanted:
+            return data[at + 8 : at + 8 + length]
         at += 12 + length
-    return chunks
+        if at >= len(data):
+            break
+    return b""
 
 
 # --- header ----------------------------------------------------------------------------------
@@ -256,7 +247,7 @@ class _Jpeg(JpegImageFile):
         """Nobody needs the resolution, and looking for it trips over broken EXIF."""
 
 
-class _Tiff(TiffImagePlugin.TiffImageFile):
+class _Tiff(TiffImageFile):
     def load_prepare(self) -> None:
         if self._im is None:  # made here, so that Pillow does not warn of its size
             self.im = Image.core.new(self.mode, self._tile_size)
@@ -275,36 +266,36 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
     "TIFF": _Tiff,
-    "BMP": BmpImagePlugin.BmpImageFile,
+    "BMP": BmpImageFile,
     "HEIF": HeifImageFile,
 }
 
 
-def _open_image(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int]:
-    """Reads the header; the EXIF orientation is 1 where the plugin itself turns the picture."""
+def _open_header(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int, dict[int, Any]]:
+    """Returns the undecoded image, the orientation (1 if the plugin itself turns), EXIF facts."""
     im = _OPENERS[fmt](io.BytesIO(data))
-    if fmt in ("TIFF", "HEIF"):
-        return im, 1
-    orientation = _exif_facts(im, data).get(_ORIENTATION, (1,))[0]
-    return im, orientation if orientation in _TURNS else 1
+    if fmt == "TIFF":
+        return im, 1, _exif_facts(data)
+    exif = _exif_facts(_png_chunk(data, b"eXIf") if fmt == "PNG" else im.info.get("exif") or b"")
+    orientation = _whole(exif, Base.Orientation)
+    return im, orientation if orientation in _TURNS and fmt != "HEIF" else 1, exif
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
-    size = f"{width:,} × {height:,} pixels"
     short, long = sorted((width, height))
-    smaller = "save a smaller copy and use that"
-    if width * height > limits.max_pixels:
-        most = f"{limits.max_pixels / 1e6:.4g} million"
-        raise PhotoError(name, f"the photo has {size}, more than {most}", smaller)
-    if long > limits.max_side_px:
-        reason = f"the photo has {size}, a side longer than {limits.max_side_px:,}"
-        raise PhotoError(name, reason, smaller)
-    if short < limits.min_side_px:
-        reason = f"the photo has {size}, too small to judge"
-        raise PhotoError(name, reason, f"use one of at least {limits.min_side_px} on each side")
-    if long > limits.max_aspect * short:
-        reason = f"the photo has {size}, more than {limits.max_aspect:g} times as long as wide"
-        raise PhotoError(name, reason, "cut it into shorter pieces")
+    most, least = f"{limits.max_pixels / 1e6:.4g} million", limits.min_side_px
+    for over, why, advice in (
+        (width * height > limits.max_pixels, f"more than {most}", _SMALLER),
+        (long > limits.max_side_px, f"a side longer than {limits.max_side_px:,}", _SMALLER),
+        (short < least, "too small to judge", f"use one of at least {least} on each side"),
+        (
+            long > limits.max_aspect * short,
+            f"more than {limits.max_aspect:g} times as long as wide",
+            "cut it into shorter pieces",
+        ),
+    ):
+        if over:
+            raise PhotoError(name, f"the photo has {width:,} × {height:,} pixels, {why}", advice)
 
 
 def _animated(name: str, fmt: str) -> PhotoError:
@@ -312,128 +303,102 @@ def _animated(name: str, fmt: str) -> PhotoError:
 
 
 def _unreadable(name: str, fmt: str, data: bytes, exc: Exception) -> PhotoError:
-    if isinstance(exc, PhotoError):
-        return exc
     if isinstance(exc, MemoryError):
-        return PhotoError(name, "the photo does not fit into memory", "save a smaller copy")
+        return PhotoError(name, "the photo does not fit into memory", _SMALLER)
     if isinstance(exc, Image.DecompressionBombError):
-        return PhotoError(name, f"the {fmt} has too many pixels", "save a smaller copy")
-    cut = (
-        "truncated" in str(exc).lower()
-        or (fmt == "JPEG" and b"\xff\xd9" not in data[-65_536:])
-        or (fmt == "PNG" and b"IEND" not in data[-65_536:])
-        or (fmt == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data))
-    )
-    return PhotoError(
-        name, f"the {fmt} ends early" if cut else f"the {fmt} is damaged", _COPY_AGAIN
-    )
+        return PhotoError(name, f"the {fmt} has too many pixels", _SMALLER)
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(fmt, b"")
+    cut = "truncated" in str(exc).lower() or end not in data[-65_536:]
+    cut = cut or (fmt == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data))
+    return PhotoError(name, f"the {fmt} {'ends early' if cut else 'is damaged'}", _COPY_AGAIN)
 
 
 # --- EXIF ------------------------------------------------------------------------------------
-# Read here and not by Pillow, which warns of each broken entry, and decodes a PNG to look for it.
+# Read here and not by Pillow, which warns of each broken entry.
 
-_REDUCED, _MAKE, _MODEL, _ORIENTATION, _DATE_TIME = 0xFE, 0x10F, 0x110, 0x112, 0x132
-_SUB_IFDS, _EXIF_IFD, _GPS_IFD, _DATE_ORIGINAL, _DATE_DIGITIZED = (
-    330,
-    0x8769,
-    0x8825,
-    0x9003,
-    0x9004,
-)
-_DNG = 50706
-_GPS = 1 << 16  # the GPS directory counts its tags from 0 again; here they are moved out of the way
-_KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # EXIF field type to struct
+_KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # field type to struct
 
 
-def _exif_facts(im: ImageFile.ImageFile, data: bytes) -> dict[int, Any]:
-    """Tag to values of the first, the EXIF and the GPS directory; what is broken is left out."""
-    if isinstance(im, _Tiff):
-        exif = data
-    else:
-        exif = im.info.get("exif") or b""
-        if isinstance(im, PngImageFile):
-            exif = _png_chunks(data).get(b"eXIf", exif)
-            text = im.info.get("Raw profile type exif")  # ImageMagick's hex dump
-            if not exif and isinstance(text, str):
-                digits = "".join(text.split("\n")[3:])
-                exif = bytes.fromhex(digits) if re.fullmatch(r"([0-9a-fA-F]{2})*", digits) else b""
-        while exif.startswith(b"Exif\0\0"):
-            exif = exif[6:]
-    facts = _directory(exif, 0)
-    for pointer, shift in ((_EXIF_IFD, 0), (_GPS_IFD, _GPS)):
-        if pointer in facts:
-            ifd = _directory(exif, facts[pointer][0])
-            facts.update({tag + shift: values for tag, values in ifd.items()})
-    return facts
+def _exif_facts(exif: bytes) -> dict[int, Any]:
+    """Tag to values of the first and the EXIF directory, and under GPSInfo those of the GPS."""
+    exif = re.sub(rb"^(Exif\0\0)+", b"", exif)
+    facts = _directory(exif)
+    gps = _directory(exif, _whole(facts, IFD.GPSInfo))
+    return facts | _directory(exif, _whole(facts, IFD.Exif)) | {IFD.GPSInfo: gps}
 
 
-def _directory(tiff: bytes, offset: int) -> dict[int, Any]:
-    """Reads one image file directory, the first one if `offset` is 0.
+def _directory(tiff: bytes, start: int | None = None) -> dict[int, Any]:
+    """Reads one image file directory, by default the first; what is broken is left out.
 
     Returns:
         Tag to text, or to a tuple of one or more int; rationals as float, nan over zero.
     """
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 14:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 10:
         return {}
-    start = offset or struct.unpack_from(order + "L", tiff, 4)[0]
-    if start + 2 > len(tiff):
+    start = struct.unpack_from(order + "L", tiff, 4)[0] if start is None else start
+    if not 8 <= start <= len(tiff) - 2:
         return {}
     entries: dict[int, Any] = {}
     end = start + 2 + 12 * struct.unpack_from(order + "H", tiff, start)[0]
     for at in range(start + 2, min(end, len(tiff) - 11), 12):
         tag, kind, count = struct.unpack_from(order + "HHL", tiff, at)
-        size = struct.calcsize("=" + _KINDS.get(kind, "")) * count
-        if not 0 < size <= 4096:  # what we ask for is short; strip tables are not
-            continue
+        fields = _KINDS.get(kind, "")
+        size = struct.calcsize("=" + fields) * count
         place = at + 8 if size <= 4 else struct.unpack_from(order + "L", tiff, at + 8)[0]
-        raw = tiff[place : place + size]
-        if len(raw) < size:
+        # What we ask for is short; the strip tables of a TIFF are not.
+        if not 0 < size <= 4096 or place + size > len(tiff):
             continue
+        layout = order + (f"{count}s" if kind == 2 else fields * count)
+        values = struct.unpack_from(layout, tiff, place)
         if kind == 2:
-            entries[tag] = raw.split(b"\0")[0].decode("utf-8", "ignore").strip()
-            continue
-        values = struct.unpack(order + _KINDS[kind] * count, raw)
-        if len(_KINDS[kind]) == 2:
+            entries[tag] = values[0].split(b"\0")[0].decode("utf-8", "ignore").strip()
+        elif len(fields) == 2:
             pairs = zip(values[::2], values[1::2], strict=True)
-            values = tuple(a / b if b else math.nan for a, b in pairs)
-        entries[tag] = values
+            entries[tag] = tuple(a / b if b else math.nan for a, b in pairs)
+        else:
+            entries[tag] = values
     return entries
 
 
+def _whole(entries: dict[int, Any], tag: int) -> int:
+    first = entries.get(tag, (0,))[:1]
+    return first[0] if first and isinstance(first[0], int) else 0
+
+
 def _taken_at(exif: dict[int, Any]) -> datetime | None:
-    for tag in (_DATE_ORIGINAL, _DATE_DIGITIZED, _DATE_TIME):
+    for tag in (Base.DateTimeOriginal, Base.DateTimeDigitized, Base.DateTime):
         try:
             moment = datetime.strptime(str(exif.get(tag))[:19], "%Y:%m:%d %H:%M:%S")
         except ValueError:
             continue
-        if 1826 <= moment.year and moment < datetime.now() + timedelta(days=2):
+        if moment.year >= 1826 and moment < datetime.now() + timedelta(days=2):
             return moment
     return None
 
 
 def _camera(exif: dict[int, Any]) -> str | None:
-    parts = [exif[tag] for tag in (_MAKE, _MODEL) if isinstance(exif.get(tag), str)]
-    make, model = (
-        " ".join("".join(filter(str.isprintable, p)).split()) for p in (*parts, "", "")[:2]
-    )
-    if make and model.lower().startswith(make.split()[0].lower()):
-        make = ""
-    return f"{make} {model}".strip()[:80].strip() or None
+    texts = (" ".join(str(exif.get(tag, "")).split()) for tag in (Base.Make, Base.Model))
+    make, model = ("".join(c for c in text if c.isprintable()).split() for text in texts)
+    if make and model and make[0].lower() == model[0].lower():
+        make = []
+    return " ".join(make + model)[:80].strip() or None
 
 
-def _position(exif: dict[int, Any]) -> tuple[float | None, float | None]:
-    degrees = []
-    for ref_tag, signs, most in ((_GPS + 1, "NS", 90.0), (_GPS + 3, "EW", 180.0)):
-        ref, parts = exif.get(ref_tag), exif.get(ref_tag + 1)
-        if not (isinstance(ref, str) and isinstance(parts, tuple) and len(parts) <= 3):
-            return None, None
+def _position(exif: dict[int, Any]) -> dict[str, float]:
+    gps, found = exif[IFD.GPSInfo], {}
+    for name, ref_tag, tag, signs, most in (
+        ("latitude", GPS.GPSLatitudeRef, GPS.GPSLatitude, "NS", 90.0),
+        ("longitude", GPS.GPSLongitudeRef, GPS.GPSLongitude, "EW", 180.0),
+    ):
+        ref, parts = gps.get(ref_tag), gps.get(tag)
+        if ref not in tuple(signs) or not isinstance(parts, tuple) or len(parts) > 3:
+            return {}
         value = sum(part / 60**i for i, part in enumerate(parts))
-        if ref not in tuple(signs) or not (min(parts) >= 0 and value <= most):  # nan fails too
-            return None, None
-        degrees.append(value if ref == signs[0] else -value)
-    # Cameras without a fix write zeros, which lie in the ocean.
-    return (degrees[0], degrees[1]) if any(degrees) else (None, None)
+        if not (min(parts) >= 0 and value <= most):  # nan fails too
+            return {}
+        found[name] = value if ref == signs[0] else -value
+    return found if any(found.values()) else {}  # zeros are what cameras without a fix write
 
 
 # --- pixels ----------------------------------------------------------------------------------
@@ -461,9 +426,8 @@ def _reduced(
     own = min(width, height) if long_side_px is None else max(width, height)
     if asked >= own:
         return width, height
-    return max(1, (2 * width * asked + own) // (2 * own)), max(
-        1, (2 * height * asked + own) // (2 * own)
-    )
+    new_width, new_height = ((2 * side * asked + own) // (2 * own) for side in (width, height))
+    return max(1, new_width), max(1, new_height)
 
 
 def _decode(im: ImageFile.ImageFile, size: tuple[int, int], orientation: int) -> np.ndarray:
@@ -500,9 +464,9 @@ def _grey8(values: np.ndarray) -> np.ndarray:
     known = values[np.isfinite(values)].astype(np.float64)
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     ranges = (1.0, 255.0, 65_535.0) if values.dtype.kind == "f" else (255.0, 65_535.0)
-    top = next((top for top in ranges if 0 <= low and high <= top), None)
-    low, high = (low, max(high, low + 1e-12)) if top is None else (0.0, top)
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low)
+    top = next((top for top in ranges if low >= 0 and high <= top), None)
+    low, span = (low, high - low or 1.0) if top is None else (0.0, top)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / span
     return (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 

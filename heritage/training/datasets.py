@@ -42,31 +42,39 @@ class Sample:
     group: str = ""
 
 
-def read_samples(data: Path, *, validation_share: float = 0.2, seed: int = 0) -> list[Sample]:
-    """Reads a labelled folder or manifest and makes sure that it has a validation split.
+def read_samples(data: Path) -> list[Sample]:
+    """Reads a labelled folder or manifest.
 
     A folder holds `damaged/` and `sound/`; subfolders of these are buildings and stay together.
     A manifest is a CSV with `path` and `label`, and optionally `split`, `source` and `group`;
     a folder that contains `manifest.csv` is read through it.
 
     Raises:
-        DatasetError: No photos, an unknown label, a missing column or file, or one class only.
+        DatasetError: No photos, an unknown label, or a missing column or file.
     """
     manifest = data / "manifest.csv" if data.is_dir() else data
     if manifest.is_file():
-        samples = _read_manifest(manifest)
-    elif data.is_dir():
-        samples = _read_class_folders(data)
-    else:
-        raise DatasetError(str(data), "there is no such folder or manifest", "check the path")
+        return _read_manifest(manifest)
+    if data.is_dir():
+        return _read_class_folders(data)
+    raise DatasetError(str(data), "there is no such folder or manifest", "check the path")
+
+
+def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0) -> list[Sample]:
+    """Makes sure that `samples` can be trained on: both classes in `train` and `validation`.
+
+    Where there is no validation split, one is taken from `train`.
+
+    Raises:
+        DatasetError: One of the two splits lacks a class, or all photos are of one building.
+    """
     if not any(sample.split == VALIDATION for sample in samples):
-        samples = split_off_validation(samples, validation_share, seed)
+        samples = split_off_validation(samples, share, seed)
     for split in (TRAIN, VALIDATION):
-        present = {sample.label for sample in samples if sample.split == split}
-        if present != {0.0, 1.0}:
+        if {sample.label for sample in samples if sample.split == split} != {0.0, 1.0}:
             raise DatasetError(
-                data.name,
-                f"its {split} photos do not hold both classes",
+                f"the {split} photos",
+                "they do not hold both classes",
                 "add damaged and sound photos of several buildings",
             )
     return samples
@@ -80,7 +88,7 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
     folds = min(max(2, round(1 / share)), len(set(groups)))
     if folds < 2:
         raise DatasetError(
-            "data", "all photos belong to one building", "add photos of other buildings"
+            "the photos", "all belong to one building", "add photos of other buildings"
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     _, chosen = next(splitter.split(np.zeros(len(train)), labels, groups))
@@ -113,7 +121,7 @@ def sampling_weights(samples: Sequence[Sample]) -> Tensor:
     mass = Counter({key: count**0.5 for key, count in counts.items()})
     per_label: Counter[float] = Counter()
     for (_, label), value in mass.items():
-        per_label[label] += value  # type: ignore[assignment]
+        per_label[label] += value
     weights = [mass[key] / counts[key] / per_label[key[1]] for key in keys]
     return torch.tensor(weights, dtype=torch.double)
 

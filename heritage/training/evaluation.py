@@ -98,7 +98,9 @@ def fit_temperature(predictions: Predictions) -> float:
     weights = _class_weights(predictions.labels)
 
     def loss(log_temperature: float) -> float:
-        return float(np.average(np.logaddexp(0, -signed / np.exp(log_temperature)), weights=weights))
+        return float(
+            np.average(np.logaddexp(0, -signed / np.exp(log_temperature)), weights=weights)
+        )
 
     found = minimize_scalar(loss, bounds=(np.log(0.2), np.log(10.0)), method="bounded")
     return float(np.exp(found.x))

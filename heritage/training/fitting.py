@@ -23,15 +23,12 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from heritage.backbones import (
-    Backbone,
-    DamageClassifier,
-    build_classifier,
-    get_backbone,
-    normalise,
-)
-from heritage.checkpoints import load_checkpoint, load_features, write_atomically
+from heritage.backbones import Backbone, get_backbone
+from heritage.cards import write_atomically
+from heritage.checkpoints import Checkpoint, load_checkpoint, load_features
+from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import TrainingError
+from heritage.inputs import working_side_px
 from heritage.training.augmentation import training_views
 from heritage.training.datasets import (
     TRAIN,
@@ -140,7 +137,7 @@ def fit(
         CheckpointError: The starting weights or the teacher cannot be loaded.
     """
     backbone = get_backbone(config.backbone)
-    cache = cache or PhotoCache(round(backbone.input_size_px * 1.25))
+    cache = cache or PhotoCache(working_side_px(backbone))
     train = [s for s in samples if s.split == TRAIN]
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
@@ -159,7 +156,9 @@ def fit(
             epoch=epoch + 1,
             train_loss=round(train_loss, 5),
             validation_loss=round(loss, 5),
-            validation_balanced_accuracy=round(chosen["balanced_accuracy"](probabilities, labels), 5),
+            validation_balanced_accuracy=round(
+                chosen["balanced_accuracy"](probabilities, labels), 5
+            ),
             validation_auroc=round(chosen["auroc"](probabilities, labels), 5),
             seconds=round(time.monotonic() - started, 1),
         )
@@ -196,10 +195,11 @@ class _Run:
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
         )
-        self.teacher = _load_teacher(config.teacher, teacher_folder)
+        teacher = _load_teacher(config.teacher, teacher_folder)
+        self.teacher = teacher.model if teacher else None
         self.projection: nn.Module = nn.Identity()
-        if self.teacher is not None:
-            self.projection = nn.Conv2d(backbone.channels, _depth(self.teacher), 1)
+        if teacher:
+            self.projection = nn.Conv2d(backbone.channels, teacher.backbone.channels, 1)
         fast = [*self.model.head.parameters(), *self.projection.parameters()]
         self.optimizer = torch.optim.AdamW(
             [
@@ -296,8 +296,13 @@ class _Run:
         total = self.steps * self.config.epochs
         warm = max(1, int(total * self.config.warmup_share))
         progress = torch.tensor((step - warm) / max(1, total - warm))
-        factor = (step + 1) / warm if step < warm else float(0.5 * (1 + torch.cos(torch.pi * progress)))
-        rates = (self.config.learning_rate, self.config.learning_rate * self.config.head_rate_factor)
+        factor = (
+            (step + 1) / warm if step < warm else float(0.5 * (1 + torch.cos(torch.pi * progress)))
+        )
+        rates = (
+            self.config.learning_rate,
+            self.config.learning_rate * self.config.head_rate_factor,
+        )
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
 
@@ -372,14 +377,10 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _load_teacher(name: str, folder: Path) -> DamageClassifier | None:
+def _load_teacher(name: str, folder: Path) -> Checkpoint | None:
     if not name:
         return None
     path = Path(name)
     if path.suffix == ".safetensors":
         folder, name = path.parent, path.stem
-    return load_checkpoint(name, folder).model
-
-
-def _depth(model: DamageClassifier) -> int:
-    return model.head.norm_in.num_features
+    return load_checkpoint(name, folder)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from heritage.backbones import DamageClassifier, get_backbone
-from heritage.checkpoints import WEIGHTS_DIR, ModelCard, round_as_stored, save_checkpoint
+from heritage.backbones import get_backbone
+from heritage.cards import WEIGHTS_DIR, ModelCard
+from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
+from heritage.classifiers import DamageClassifier
+from heritage.errors import DatasetError
+from heritage.inputs import working_side_px
 from heritage.training.datasets import (
     TRAIN,
     VALIDATION,
@@ -19,6 +23,7 @@ from heritage.training.datasets import (
     count_by,
     read_samples,
     read_unlabelled,
+    with_validation,
 )
 from heritage.training.evaluation import fit_temperature, predict, report
 from heritage.training.fitting import Listener, TrainingConfig, fit
@@ -57,10 +62,10 @@ def train(
     run_dir = run_dir or Path("runs") / name
     if restart and run_dir.exists():
         shutil.rmtree(run_dir)
-    samples = read_samples(data, validation_share=config.validation_share, seed=config.seed)
+    samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
     extra = read_unlabelled(unlabelled) if unlabelled else []
     backbone = get_backbone(config.backbone)
-    cache = PhotoCache(round(backbone.input_size_px * 1.25))
+    cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
     model, history = fit(
         config,
@@ -70,7 +75,10 @@ def train(
         listen=listen,
         cache=cache,
     )
-    data_note = {"photos": count_by(samples), "sources": sorted({s.source for s in samples})}
+    data_note: dict[str, Any] = {
+        "photos": count_by(samples),
+        "sources": sorted({s.source for s in samples}),
+    }
     if extra:
         data_note["unlabelled"] = len(extra)
     card = ModelCard(
@@ -97,7 +105,12 @@ def train(
 
 
 def score(
-    model: DamageClassifier, card: ModelCard, samples: list[Sample], cache: PhotoCache
+    model: DamageClassifier,
+    card: ModelCard,
+    samples: list[Sample],
+    cache: PhotoCache,
+    *,
+    recalibrate: bool = True,
 ) -> ModelCard:
     """Returns `card` with the temperature fitted on validation and every split's figures."""
     backbone = get_backbone(card.backbone)
@@ -106,11 +119,37 @@ def score(
         split: predict(model, backbone, [s for s in samples if s.split == split], cache)
         for split in splits
     }
-    temperature = round(fit_temperature(predictions[VALIDATION]), 4)
+    temperature = card.temperature
+    if recalibrate:
+        temperature = round(fit_temperature(predictions[VALIDATION]), 4)
     metrics: dict[str, Any] = {
         split: report(found, temperature, card.threshold) for split, found in predictions.items()
     }
-    return ModelCard(**asdict(card) | {"temperature": temperature, "metrics": metrics})
+    return replace(card, temperature=temperature, metrics=metrics)
+
+
+def evaluate(name: str, data: Path, folder: Path, *, recalibrate: bool = False) -> ModelCard:
+    """Scores the checkpoint `name` on every split of `data` but `train`.
+
+    Labelled photos without splits are scored together, as the split `all`.
+
+    Args:
+        recalibrate: Fit the temperature anew on the validation split; otherwise the card's holds.
+
+    Returns:
+        The checkpoint's card with these figures; nothing is written.
+
+    Raises:
+        HeritageError: The checkpoint or the data cannot be used.
+    """
+    checkpoint = load_checkpoint(name, folder)
+    samples = read_samples(data)
+    if all(sample.split == TRAIN for sample in samples):
+        samples = [replace(sample, split="all") for sample in samples]
+    if recalibrate and not any(sample.split == VALIDATION for sample in samples):
+        raise DatasetError(data.name, "it has no validation split", "leave out --update-cards")
+    cache = PhotoCache(working_side_px(checkpoint.backbone))
+    return score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
 
 
 def portable(config: TrainingConfig) -> dict[str, Any]:
@@ -119,4 +158,3 @@ def portable(config: TrainingConfig) -> dict[str, Any]:
     values["init"] = Path(config.init).name
     values["teacher"] = Path(config.teacher).stem if config.teacher else ""
     return values
-

@@ -27,7 +27,6 @@ _HTML = """
         <img class="photo" draggable="false"><img class="heat" alt="" draggable="false">
         <div class="boxes" aria-hidden="true"></div>
       </div></div>
-      <p class="note">No evidence of damage in this photo: there is no heat to draw</p>
     </div>
   </figure>
   <div class="zoom" role="group" aria-label="Zoom">
@@ -42,6 +41,7 @@ _HTML = """
     <p id="keys" hidden>Plus and minus zoom, arrows move, 0 resets, Escape leaves the photo.</p>
   </div>
   <div class="heat-controls">
+    <p class="note">No evidence of damage in this photo: there is no heat to draw</p>
     <label class="opacity">
       <span>Opacity</span>
       <input type="range" min="0" max="100" step="1" aria-label="Opacity">

@@ -1,0 +1,141 @@
+"""Model cards: what a checkpoint is and how well it does, readable without loading a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from heritage.backbones import BACKBONES, get_backbone
+from heritage.errors import BackboneError, CheckpointError
+
+WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint is, how it was made, and how well it does on photos it never saw.
+
+    Attributes:
+        name: File stem, shown in the select box and used by commands.
+        backbone: Registry name of the architecture.
+        sha256: Hash of the weights file.
+        parameters: Number of trainable scalars.
+        temperature: Logits are divided by it before the sigmoid (Guo et al. 2017).
+        threshold: Calibrated probability from which a photo counts as damaged in the metrics.
+        precision: Number format of the stored weights.
+        training: Configuration and course of the run that made the weights.
+        data: Where the photos came from, and how many there were per split.
+        metrics: Per split: n, figures with 95 % intervals, and the same per source.
+        licence: Terms of the weights, and what they were started from.
+        limits: What the model cannot see, in plain words.
+        command: The command that made the checkpoint.
+    """
+
+    name: str
+    backbone: str
+    sha256: str
+    parameters: int
+    temperature: float = 1.0
+    threshold: float = 0.5
+    precision: str = "float16"
+    classes: tuple[str, ...] = ("sound", "damaged")
+    input_size_px: int = 224
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    limits: tuple[str, ...] = ()
+    command: str = ""
+    created: str = ""
+    version: int = CARD_VERSION
+
+    @property
+    def title(self) -> str:
+        """Name for people: the architecture's, with the file's where they differ."""
+        entry = get_backbone(self.backbone)
+        return entry.title if self.name == entry.name else f"{entry.title} ({self.name})"
+
+
+def list_cards(folder: Path = WEIGHTS_DIR) -> list[ModelCard]:
+    """Cards of all checkpoints in `folder`, best validation AUROC first; broken cards left out."""
+    cards = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            cards.append(read_card(path))
+        except CheckpointError:
+            continue
+    order = list(BACKBONES)
+    return sorted(cards, key=lambda card: (-_validation_auroc(card), order.index(card.backbone)))
+
+
+def default_name(folder: Path = WEIGHTS_DIR) -> str:
+    """Name of the checkpoint the app starts with: the best on validation.
+
+    Raises:
+        CheckpointError: `folder` holds no checkpoint.
+    """
+    cards = list_cards(folder)
+    if not cards:
+        raise CheckpointError(
+            folder.name, "it holds no checkpoint", "train one with: python -m heritage train DATA"
+        )
+    return cards[0].name
+
+
+def read_card(path: Path) -> ModelCard:
+    """Reads and checks the card at `path`.
+
+    Raises:
+        CheckpointError: It is missing, no JSON, or lacks a field.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(ModelCard)}
+        card = ModelCard(**{key: value for key, value in raw.items() if key in known})
+        float(card.temperature), float(card.threshold), str(card.sha256)
+        get_backbone(card.backbone)
+    except FileNotFoundError:
+        raise _no_such_checkpoint(path.stem, path.parent) from None
+    except (OSError, ValueError, TypeError, AttributeError, BackboneError) as error:
+        raise CheckpointError(
+            path.name, f"the card cannot be read ({error})", "restore the file or train again"
+        ) from error
+    return card
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Writes the card beside its weights."""
+    text = json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / f"{card.name}.json", text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes `data` so that `path` always holds the old or the new content, never half of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _no_such_checkpoint(name: str, folder: Path) -> CheckpointError:
+    there = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+    if name in BACKBONES:
+        advice = f"train it with: python -m heritage train DATA --backbone {name} (there: {there})"
+    else:
+        advice = f"choose one of: {there}"
+    return CheckpointError(name, "there is no such checkpoint", advice)
+
+
+def _validation_auroc(card: ModelCard) -> float:
+    try:
+        return float(card.metrics["validation"]["auroc"]["value"])
+    except (KeyError, TypeError, ValueError):
+        return -1.0

@@ -1,0 +1,359 @@
+"""The same work from the shell: `python -m heritage inspect | train | evaluate | backbones`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from heritage.backbones import BACKBONES
+from heritage.cards import WEIGHTS_DIR, ModelCard, list_cards, write_card
+from heritage.errors import HeritageError
+from heritage.overlays import COLOUR_MAPS
+
+OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        Exit status: 0 done, 1 something could not be done (named on stderr), 2 wrong use.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    try:
+        return options.run(options, given)
+    except HeritageError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m heritage", description="Damage inspection for photos of historic buildings."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="damage %% and heat map of photos")
+    inspect.add_argument("photos", nargs="+", metavar="PHOTO")
+    _add_checkpoint_options(inspect)
+    inspect.add_argument("--json", action="store_true", help="print one JSON list")
+    inspect.add_argument("--overlay", type=Path, metavar="DIR", help="write overlay PNGs to DIR")
+    inspect.add_argument("--opacity", type=float, default=55, metavar="PERCENT")
+    inspect.add_argument("--colour-map", choices=list(COLOUR_MAPS), default=next(iter(COLOUR_MAPS)))
+    inspect.set_defaults(run=_inspect)
+
+    listing = commands.add_parser("backbones", help="what can be used or trained")
+    listing.add_argument("--json", action="store_true", help="print one JSON list")
+    listing.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+    listing.set_defaults(run=_backbones)
+
+    train = commands.add_parser(
+        "train",
+        help="fit a backbone to labelled photos",
+        description="DATA is a folder with subfolders damaged and sound, or a manifest.csv. A run "
+        "that was stopped goes on when the same command is given again.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    train.add_argument("data", type=Path, metavar="DATA")
+    train.add_argument("--out", type=Path, default=WEIGHTS_DIR, help="where the checkpoint goes")
+    train.add_argument(
+        "--name", default="", help="name of the checkpoint (default: the backbone's)"
+    )
+    train.add_argument("--run", type=Path, dest="run_dir", help="folder for the run in progress")
+    train.add_argument("--restart", action="store_true", help="forget a run in progress")
+    train.add_argument("--unlabelled", type=Path, help="photos that only the teacher labels")
+    train.add_argument("--licence", default="", help="terms of the weights, for the card")
+    _add_config_options(train)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score checkpoints on labelled photos")
+    evaluate.add_argument("data", type=Path, metavar="DATA")
+    evaluate.add_argument("--backbone", action="append", dest="backbones", metavar="NAME")
+    evaluate.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.add_argument(
+        "--update-cards", action="store_true", help="write temperature and figures into the cards"
+    )
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", metavar="NAME", help="checkpoint to use (default: the best)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+
+
+CONFIG_HELP = {
+    "backbone": "architecture",
+    "init": "imagenet (downloaded), scratch, or a safetensors file",
+    "epochs": "passes over the photos",
+    "batch_size": "photos per step",
+    "learning_rate": "peak rate of Adam for the features",
+    "head_rate_factor": "how many times faster the new head learns",
+    "weight_decay": "decoupled weight decay",
+    "warmup_share": "share of the steps in which the rate rises",
+    "ema_decay": "decay of the running average of the weights",
+    "patience": "epochs without improvement before stopping early",
+    "smallest_crop": "least share of a photo's area in a crop",
+    "rotation_degrees": "largest random rotation",
+    "jitter": "strength of the colour jitter",
+    "validation_share": "share kept for validation where DATA has no split",
+    "teacher": "checkpoint to learn from as well",
+    "teacher_share": "weight of the teacher's answers against the labels",
+    "teacher_temperature": "softening of the teacher's answers",
+    "feature_share": "weight of the teacher's feature map",
+    "seed": "seed of everything random",
+    "workers": "processes that prepare photos",
+    "half_precision": "bfloat16 arithmetic where the processor has it",
+}
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    from heritage.training.fitting import TrainingConfig
+
+    for option in fields(TrainingConfig):
+        flag = "--" + option.name.replace("_", "-")
+        text, default = CONFIG_HELP[option.name], option.default
+        if isinstance(default, bool):
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=default, help=text
+            )
+        elif option.name == "backbone":
+            parser.add_argument(flag, choices=list(BACKBONES), default=default, help=text)
+        else:
+            parser.add_argument(flag, type=type(default), default=default, help=text)
+
+
+def _inspect(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.exports import overlay_png, safe_stem
+    from heritage.inspection import Inspector
+    from heritage.photos import open_photo
+
+    if not 0 <= options.opacity <= 100:
+        print("--opacity must be from 0 to 100", file=sys.stderr)
+        return WRONG_USE
+    inspector = Inspector(options.backbone, folder=options.weights)
+    if options.overlay:
+        options.overlay.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    written: set[str] = set()
+    status = OK
+    for path in options.photos:
+        try:
+            photo = open_photo(path)
+            inspection = inspector.inspect(photo)
+            if options.overlay:
+                stem = _unused(safe_stem(photo.name), written)
+                png = overlay_png(
+                    photo,
+                    inspection,
+                    opacity_percent=options.opacity,
+                    colour_map=options.colour_map,
+                )
+                (options.overlay / f"{stem}.overlay.png").write_bytes(png)
+        except HeritageError as error:
+            status = _complain(error)
+            continue
+        except OSError as error:
+            print(f"{path}: the overlay cannot be written; {error.strerror}", file=sys.stderr)
+            status = SOME_FAILED
+            continue
+        results.append(inspection.as_dict())
+        if not options.json:
+            print(_line(results[-1]))
+    if options.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    return status
+
+
+def _line(result: dict[str, Any]) -> str:
+    heat = (
+        f"affected area {result['affected_percent']:.1f} %, {len(result['regions'])} region(s)"
+        if result["evidence"]
+        else "no evidence"
+    )
+    notes = "".join(f"\n    {warning}" for warning in result["warnings"])
+    return f"{result['damage_percent']:5.1f} %  {result['band']:<6}  {result['photo']}  ({heat}){notes}"
+
+
+def _unused(stem: str, written: set[str]) -> str:
+    candidate, number = stem, 2
+    while candidate in written:
+        candidate, number = f"{stem}-{number}", number + 1
+    written.add(candidate)
+    return candidate
+
+
+def _backbones(options: argparse.Namespace, given: list[str]) -> int:
+    listing = backbone_listing(options.weights)
+    if options.json:
+        print(json.dumps(listing, indent=2, ensure_ascii=False))
+        return OK
+    for entry in listing:
+        figures = entry["metrics"].get("test", {})
+        told = (
+            f"test balanced accuracy {figures['balanced_accuracy']['value']:.3f}, n={figures['n']}"
+            if "balanced_accuracy" in figures
+            else ("trained" if entry["trained"] else "not trained yet")
+        )
+        size = f"{entry['parameters'] / 1e6:.1f} M" if entry["parameters"] else ""
+        print(
+            f"{entry['name']:<22}{entry['title']:<22}{entry['input_size']:>4} px {size:>7}  {told}"
+        )
+    return OK
+
+
+def backbone_listing(folder: Path = WEIGHTS_DIR) -> list[dict[str, Any]]:
+    """One entry per checkpoint in `folder`, then one per backbone that has none.
+
+    Keys: `name, title, backbone, input_size` (pixels), `parameters`, `trained`, `temperature`,
+    `metrics` (the card's; None and empty where untrained).
+    """
+    from heritage.classifiers import parameters_when_built
+
+    cards = list_cards(folder)
+    listing = [_listed(card) for card in cards]
+    trained = {card.backbone for card in cards}
+    for name, backbone in BACKBONES.items():
+        if name not in trained:
+            listing.append(
+                {
+                    "name": name,
+                    "title": backbone.title,
+                    "backbone": name,
+                    "input_size": backbone.input_size_px,
+                    "parameters": parameters_when_built(backbone),
+                    "trained": False,
+                    "temperature": None,
+                    "metrics": {},
+                }
+            )
+    return listing
+
+
+def _listed(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "title": card.title,
+        "backbone": card.backbone,
+        "input_size": card.input_size_px,
+        "parameters": card.parameters,
+        "trained": True,
+        "temperature": card.temperature,
+        "metrics": card.metrics,
+    }
+
+
+def _train(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.training.fitting import EpochRecord, Step, TrainingConfig
+    from heritage.training.run import train
+
+    config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+    with _progress() as progress:
+        reading = progress.add_task("reading photos", total=None)
+        fitting = progress.add_task("training", total=None, visible=False)
+
+        def on_photo(total: int) -> Callable[[], None]:
+            progress.update(reading, total=total)
+            return lambda: progress.advance(reading)
+
+        def listen(event: Step | EpochRecord) -> None:
+            if isinstance(event, Step):
+                progress.update(
+                    fitting,
+                    visible=True,
+                    total=config.epochs * event.steps,
+                    completed=(event.epoch - 1) * event.steps + event.step,
+                    description=f"epoch {event.epoch}/{config.epochs}, loss {event.loss:.3f}",
+                )
+            else:
+                progress.console.print(
+                    f"epoch {event.epoch}: train loss {event.train_loss:.3f}, validation loss "
+                    f"{event.validation_loss:.3f}, balanced accuracy "
+                    f"{event.validation_balanced_accuracy:.3f}, AUROC {event.validation_auroc:.3f}, "
+                    f"{event.seconds:.0f} s"
+                )
+
+        card = train(
+            config,
+            options.data,
+            out=options.out,
+            name=options.name,
+            run_dir=options.run_dir,
+            unlabelled=options.unlabelled,
+            restart=options.restart,
+            licence=options.licence,
+            command=_portable_command(given),
+            listen=listen,
+            on_photo=on_photo,
+        )
+    print(options.out / f"{card.name}.safetensors")
+    _print_metrics(card)
+    return OK
+
+
+def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.training.run import evaluate
+
+    names = options.backbones or [card.name for card in list_cards(options.weights)]
+    results = {}
+    for name in names:
+        card = evaluate(name, options.data, options.weights, recalibrate=options.update_cards)
+        results[name] = card.metrics
+        if options.update_cards:
+            write_card(card, options.weights)
+        if not options.json:
+            _print_metrics(card)
+    if options.json:
+        print(json.dumps(results, indent=2))
+    return OK
+
+
+def _print_metrics(card: ModelCard) -> None:
+    for split, figures in card.metrics.items():
+        print(f"{card.title}, {split}, n={figures['n']}")
+        for name, figure in figures.items():
+            if isinstance(figure, dict) and "value" in figure:
+                interval = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
+                print(f"  {name:<18} {figure['value']:.3f}  {interval}")
+
+
+def _portable_command(given: list[str]) -> str:
+    """The command line as typed, file arguments cut to their last part."""
+    parts = [Path(part).name if "/" in part or "\\" in part else part for part in given]
+    return "python -m heritage " + shlex.join(parts)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _complain(error: HeritageError) -> int:
+    print(error, file=sys.stderr)
+    return SOME_FAILED

@@ -1,0 +1,89 @@
+"""What leaves the app: the overlay as PNG, the inspection as JSON, and names safe to write to."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from heritage.inspection import Inspection
+from heritage.overlays import Region, blend
+from heritage.photos import Photo
+
+BOX_COLOUR = (255, 255, 255)
+BOX_SHADOW = (30, 26, 23)
+
+
+def overlay_png(
+    photo: Photo,
+    inspection: Inspection,
+    *,
+    opacity_percent: float = 55,
+    colour_map: str = "inferno",
+    hot_only: bool = True,
+    boxes: bool = True,
+) -> bytes:
+    """The photo at full size with the heat laid over it and its regions boxed, as PNG bytes.
+
+    Raises:
+        PhotoError: The photo cannot be decoded at full size.
+    """
+    pixels = photo.pixels()
+    if inspection.evidence:
+        heat = inspection.heat_at(*pixels.shape[:2])
+        pixels = blend(
+            pixels, heat, opacity=opacity_percent / 100, colour_map=colour_map, hot_only=hot_only
+        )
+    picture = Image.fromarray(pixels)
+    if boxes:
+        draw_regions(picture, inspection.regions)
+    return encode_png(np.asarray(picture))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """PNG bytes of RGB or RGBA pixels (H, W, 3 or 4) uint8; quick rather than small."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
+    """JPEG bytes of RGB pixels (H, W, 3) uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def draw_regions(picture: Image.Image, regions: tuple[Region, ...]) -> None:
+    """Draws numbered boxes on `picture` in place, light on dark so that they show on any wall."""
+    pen = ImageDraw.Draw(picture)
+    line_px = max(2, round(max(picture.size) / 500))
+    font = ImageFont.load_default(size=line_px * 8)
+    for number, region in enumerate(regions, start=1):
+        box = (region.x, region.y, region.x + region.width - 1, region.y + region.height - 1)
+        pen.rectangle(box, outline=BOX_SHADOW, width=2 * line_px)
+        pen.rectangle(box, outline=BOX_COLOUR, width=line_px)
+        corner = (region.x + 3 * line_px, region.y + 2 * line_px)
+        pen.text(
+            corner,
+            str(number),
+            fill=BOX_COLOUR,
+            font=font,
+            stroke_width=line_px,
+            stroke_fill=BOX_SHADOW,
+        )
+
+
+def inspection_json(inspection: Inspection) -> str:
+    """The inspection as indented JSON."""
+    return json.dumps(inspection.as_dict(), indent=2, ensure_ascii=False)
+
+
+def safe_stem(name: str) -> str:
+    """A file stem made from an untrusted photo name: no separators, dots first, or controls."""
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._-")
+    return stem[:80] or "photo"

@@ -1,0 +1,143 @@
+"""The heart: a photo goes in, an inspection comes out. Pages, commands and tables all call this."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from heritage.bands import BandThresholds
+from heritage.cards import WEIGHTS_DIR, ModelCard, default_name
+from heritage.checkpoints import Checkpoint, load_checkpoint
+from heritage.heatmaps import grad_cam, has_evidence, to_photo_size
+from heritage.inputs import network_input, working_side_px
+from heritage.overlays import Region, affected_percent, find_regions
+from heritage.photos import Photo, open_photo
+from heritage.quality import photo_warnings
+
+REGION_GRID_PX = 1024  # long side of the heat map that regions and the affected area are read off
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one checkpoint says of one photo.
+
+    Attributes:
+        photo: Name of the photo.
+        sha256: Hash of its bytes.
+        width: Upright width in pixels.
+        height: Upright height in pixels.
+        backbone: Name of the checkpoint that answered.
+        damage_percent: Calibrated probability × 100 that the photo shows damage.
+        affected_percent: Share of the photo's pixels at or above the hot threshold.
+        band: Urgent, High, Watch or Sound.
+        evidence: False when the heat map is empty: nothing in the photo speaks for damage.
+        regions: Connected hot areas, largest share of the heat first.
+        taken_at: ISO 8601 date and time by the camera's clock.
+        camera: Make and model.
+        latitude: Degrees north.
+        longitude: Degrees east.
+        warnings: What about the photo makes the answer less trustworthy.
+        grid: Raw heat (h, w) at the heat-map layer's resolution, not scaled.
+    """
+
+    photo: str
+    sha256: str
+    width: int
+    height: int
+    backbone: str
+    damage_percent: float
+    affected_percent: float
+    band: str
+    evidence: bool
+    regions: tuple[Region, ...]
+    taken_at: str | None
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+    warnings: tuple[str, ...]
+    grid: np.ndarray = field(repr=False, compare=False)
+
+    @cached_property
+    def heatmap(self) -> np.ndarray:
+        """Heat (height, width) float32 in [0, 1], aligned to the upright photo at full size."""
+        return self.heat_at(self.height, self.width)
+
+    def heat_at(self, height: int, width: int) -> np.ndarray:
+        """Heat (height, width) float32 in [0, 1] for a copy of the photo of another size."""
+        return to_photo_size(self.grid, height, width)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: every field but the heat."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "grid"}
+        values["regions"] = [asdict(region) for region in self.regions]
+        values["warnings"] = list(self.warnings)
+        return values
+
+
+class Inspector:
+    """Inspects photos with one checkpoint; safe to share between threads.
+
+    Args:
+        backbone: Name of a checkpoint in `folder`; by default the best there on validation.
+        folder: Where the checkpoints are.
+        thresholds: Damage % at which the bands begin.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged, or does not fit.
+    """
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        *,
+        folder: Path = WEIGHTS_DIR,
+        thresholds: BandThresholds = BandThresholds(),
+    ) -> None:
+        self._checkpoint: Checkpoint = load_checkpoint(backbone or default_name(folder), folder)
+        self.thresholds = thresholds
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the checkpoint in use."""
+        return self._checkpoint.card
+
+    def inspect(self, source: Photo | str | Path | bytes | BinaryIO) -> Inspection:
+        """Inspects one photo.
+
+        Raises:
+            PhotoError: The photo cannot be read.
+        """
+        photo = source if isinstance(source, Photo) else open_photo(source)
+        backbone = self._checkpoint.backbone
+        pixels = photo.pixels(short_side_px=working_side_px(backbone))
+        logits, maps = grad_cam(self._checkpoint.model, network_input(pixels, backbone))
+        probability = torch.sigmoid(logits.double() / self.card.temperature).item()
+        damage_percent = round(probability * 100, 2)
+        grid = maps[0].numpy()
+        scale = min(1.0, REGION_GRID_PX / max(photo.width, photo.height))
+        heat = to_photo_size(
+            grid, max(1, round(photo.height * scale)), max(1, round(photo.width * scale))
+        )
+        return Inspection(
+            photo=photo.name,
+            sha256=photo.sha256,
+            width=photo.width,
+            height=photo.height,
+            backbone=self.card.name,
+            damage_percent=damage_percent,
+            affected_percent=round(affected_percent(heat), 2),
+            band=self.thresholds.band(damage_percent).name,
+            evidence=has_evidence(grid),
+            regions=find_regions(heat, photo.width, photo.height),
+            taken_at=photo.taken_at.isoformat() if photo.taken_at else None,
+            camera=photo.camera,
+            latitude=photo.latitude,
+            longitude=photo.longitude,
+            warnings=photo_warnings(photo, pixels),
+            grid=grid,
+        )
