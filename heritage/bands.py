@@ -12,13 +12,18 @@ class Band:
     name: str
     icon: str
     colour: str
+    streamlit_colour: str
     meaning: str
 
 
-URGENT = Band("Urgent", "▲", "#B3261E", "Damage very probably shows; look at this photo first.")
-HIGH = Band("High", "◆", "#C4661F", "Damage probably shows; have it looked at soon.")
-WATCH = Band("Watch", "●", "#7A6A1F", "The model is unsure; look again or photograph it closer.")
-SOUND = Band("Sound", "○", "#2F6F62", "The model sees no sign of damage in this photo.")
+URGENT = Band(
+    "Urgent", "▲", "#B3261E", "red", "Damage very probably shows; look at this photo first."
+)
+HIGH = Band("High", "◆", "#C4661F", "orange", "Damage probably shows; have it looked at soon.")
+WATCH = Band(
+    "Watch", "●", "#7A6A1F", "yellow", "The model is unsure; look again or photograph it closer."
+)
+SOUND = Band("Sound", "○", "#2F6F62", "green", "The model sees no sign of damage in this photo.")
 BANDS: dict[str, Band] = {band.name: band for band in (URGENT, HIGH, WATCH, SOUND)}
 
 

@@ -182,7 +182,8 @@ def _line(result: dict[str, Any]) -> str:
         else "no evidence"
     )
     notes = "".join(f"\n    {warning}" for warning in result["warnings"])
-    return f"{result['damage_percent']:5.1f} %  {result['band']:<6}  {result['photo']}  ({heat}){notes}"
+    percent = f"{result['damage_percent']:5.1f} %  {result['band']:<6}"
+    return f"{percent}  {result['photo']}  ({heat}){notes}"
 
 
 def _unused(stem: str, written: set[str]) -> str:
@@ -277,10 +278,10 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
                 )
             else:
                 progress.console.print(
-                    f"epoch {event.epoch}: train loss {event.train_loss:.3f}, validation loss "
-                    f"{event.validation_loss:.3f}, balanced accuracy "
-                    f"{event.validation_balanced_accuracy:.3f}, AUROC {event.validation_auroc:.3f}, "
-                    f"{event.seconds:.0f} s"
+                    f"epoch {event.epoch}: train loss {event.train_loss:.3f}; on validation "
+                    f"loss {event.validation_loss:.3f}, "
+                    f"balanced accuracy {event.validation_balanced_accuracy:.3f}, "
+                    f"AUROC {event.validation_auroc:.3f}; {event.seconds:.0f} s"
                 )
 
         card = train(

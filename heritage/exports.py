@@ -6,13 +6,16 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from heritage.inspection import Inspection
 from heritage.overlays import Region, blend
 from heritage.photos import Photo
+
+if TYPE_CHECKING:
+    from heritage.inspection import Inspection
 
 BOX_COLOUR = (255, 255, 255)
 BOX_SHADOW = (30, 26, 23)
@@ -42,6 +45,12 @@ def overlay_png(
     if boxes:
         draw_regions(picture, inspection.regions)
     return encode_png(np.asarray(picture))
+
+
+def blend_view(photo: Photo, heat: np.ndarray, opacity_percent: float) -> np.ndarray:
+    """The photo at the size of `heat` (h, w) with the heat over it, RGB (h, w, 3) uint8."""
+    pixels = photo.pixels(long_side_px=max(heat.shape))
+    return blend(pixels, heat, opacity=opacity_percent / 100, hot_only=True)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

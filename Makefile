@@ -1,0 +1,47 @@
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench evaluate samples clean
+
+help: ## Show these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: .venv/installed ## Install what is missing and start the app on http://localhost:8501
+	$(BIN)/python -m streamlit run app.py
+
+test: .venv/installed-dev ## Run every test, those in a real browser too
+	$(BIN)/python tests/e2e/browser.py --install
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev ## Put the code into its usual form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam
+	$(BIN)/python benchmarks/heat_maps.py
+
+evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder and rewrite their figures
+	$(BIN)/python -m heritage evaluate $(DATA) --update-cards
+	$(BIN)/python scripts/write_figures.py
+
+samples: .venv/installed-dev ## Draw the rendered sample photos anew
+	$(BIN)/python scripts/make_samples.py
+
+clean: ## Remove what make has installed
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@

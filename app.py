@@ -1,0 +1,18 @@
+"""Home: what Heritage does, one worked example, and the way in."""
+
+import streamlit as st
+
+from heritage.web.frame import frame
+from heritage.web.home import show_example, show_limits, show_way_in
+
+frame("Home")
+st.title("Which of these walls needs you first?")
+st.markdown(
+    "Heritage reads a photograph of a historic building, says how probable it is that **damage** "
+    "shows, and marks **where** in the picture it sees it. Everything stays on this machine."
+)
+show_way_in()
+example = st.container()
+show_limits()
+with example:
+    show_example()

@@ -1,0 +1,48 @@
+"""What every page begins with: its title, the way between the pages, and errors in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from heritage.errors import HeritageError
+
+_HERE = Path(__file__).parent
+_PAGES = (
+    ("app.py", "Home", ":material/home:"),
+    ("pages/1_Inspect.py", "Inspect", ":material/search:"),
+    ("pages/4_Backbones.py", "Backbones", ":material/leaderboard:"),
+)
+
+
+def frame(title: str) -> None:
+    """Sets up the page called `title`: browser tab, style sheet, and links to all pages."""
+    st.set_page_config(
+        page_title=f"{title} · Heritage" if title != "Home" else "Heritage",
+        page_icon=":material/account_balance:",
+        layout="wide",
+        initial_sidebar_state="collapsed",
+    )
+    st.html(_HERE / "style.css")
+    with st.container(horizontal=True, vertical_alignment="center", key="masthead"):
+        st.markdown("**Heritage**", width="content")
+        for page, label, icon in _PAGES:
+            st.page_link(page, label=label, icon=icon, width="content")
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Shows a `HeritageError` raised inside as a message that says what to do, and goes on."""
+    try:
+        yield
+    except HeritageError as error:
+        message = f"**{plain(error.subject)}**: {plain(error.reason)}."
+        st.error(f"{message} {plain(error.advice).capitalize()}.", icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """`text` from outside, with every character that Markdown would act on escaped."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~$:&" else c for c in text)

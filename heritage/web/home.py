@@ -1,0 +1,88 @@
+"""The parts of the home page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from heritage.cards import list_cards
+from heritage.exports import blend_view, encode_jpeg
+from heritage.photos import Photo
+from heritage.web.frame import errors_in_words
+from heritage.web.inspection_view import START_OPACITY_PERCENT, show_answer
+from heritage.web.models import inspect
+from heritage.web.photo_input import keep_photo
+from heritage.web.samples import SamplePhoto, sample_photos
+
+EXAMPLE_FILE = "cracked-masonry.jpg"
+
+
+def show_way_in() -> None:
+    """The next step: an own photo, or a sample."""
+    with st.container(horizontal=True):
+        if st.button("Inspect a photo", type="primary", icon=":material/add_photo_alternate:"):
+            st.switch_page("pages/1_Inspect.py")
+        if st.button("Try a sample", icon=":material/image_search:"):
+            keep_photo(_example().open())
+            st.switch_page("pages/1_Inspect.py")
+
+
+def show_example() -> None:
+    """A sample photo beside its overlay, answered by the best checkpoint right now."""
+    cards = list_cards()
+    sample = _example()
+    photo = sample.open()
+    st.markdown("## For example")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.image(_view(photo.sha256, photo), caption=sample.title, width="stretch")
+    if not cards:
+        with right:
+            st.info("No checkpoint is installed yet, so there is no answer to show.")
+        return
+    with errors_in_words():
+        with right, st.spinner("Reading the sample …"):
+            inspection = inspect(photo, cards[0])
+            heat = inspection.heat_at(*photo.pixels(long_side_px=960).shape[:2])
+            st.image(
+                encode_jpeg(blend_view(photo, heat, START_OPACITY_PERCENT)),
+                caption=f"The same photo as {cards[0].title} sees it: brighter is hotter",
+                width="stretch",
+            )
+        show_answer(inspection)
+    st.caption(f"{sample.caption} {sample.credit_line}.")
+
+
+def show_limits() -> None:
+    """What the model cannot know, in plain words."""
+    st.markdown("## What it cannot do")
+    for column, (title, text) in zip(st.columns(3, gap="large"), _LIMITS, strict=True):
+        with column:
+            st.markdown(f"**{title}**\n\n{text}")
+
+
+_LIMITS = (
+    (
+        "See behind the surface",
+        "It reads one photo. Damp in the core, a loose anchor, a crack that moves: none of these "
+        "shows in a single picture.",
+    ),
+    (
+        "Measure",
+        "80 % means that damage very probably shows. It does not mean that 80 % of the wall is "
+        "broken, and it is no crack width.",
+    ),
+    (
+        "Decide",
+        "It sorts photos so that you begin in the right place. What is urgent is for the expert "
+        "who stands before the wall.",
+    ),
+)
+
+
+def _example() -> SamplePhoto:
+    return next(sample for sample in sample_photos() if sample.file == EXAMPLE_FILE)
+
+
+@st.cache_data(show_spinner=False)
+def _view(sha256: str, _photo: Photo) -> bytes:
+    return encode_jpeg(_photo.pixels(long_side_px=960))

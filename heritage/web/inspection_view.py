@@ -1,0 +1,207 @@
+"""One inspection on the page: the number first, then where, then what to take away."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from heritage.bands import BANDS, Band
+from heritage.cards import ModelCard
+from heritage.overlays import COLOUR_MAPS, colour_table
+from heritage.photos import Photo
+from heritage.web.frame import plain
+from heritage.web.models import heat_url, photo_url
+from heritage.web.viewer import Box, compare_viewer
+
+if TYPE_CHECKING:
+    from heritage.inspection import Inspection
+
+START_OPACITY_PERCENT = 60
+
+
+def show_inspection(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
+    """Shows damage %, overlay, regions, facts and downloads of one inspection."""
+    show_answer(inspection)
+    for warning in inspection.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+    _show_overlay(photo, inspection, card)
+
+
+def show_answer(inspection: Inspection) -> None:
+    """The damage percentage with its band and what it means."""
+    band = BANDS[inspection.band]
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="answer"):
+        st.metric("Damage", percent_text(inspection.damage_percent), width="content")
+        with st.container(width="stretch", gap=None):
+            st.markdown(f"{band_badge(band)} &nbsp; **{band.meaning}**")
+            st.caption(
+                "The probability that damage shows in this photo, not how much of the building is "
+                "damaged. The model sees the surface in one picture; an expert decides."
+            )
+
+
+def percent_text(percent: float) -> str:
+    """A probability in percent with one decimal, never rounded to certainty."""
+    if percent > 99.9:
+        return "> 99.9 %"
+    return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+
+
+def band_badge(band: Band) -> str:
+    """The band as Markdown: icon and word on its colour."""
+    return f":{band.streamlit_colour}-badge[{band.icon} {band.name}]"
+
+
+@st.fragment
+def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
+    """A fragment: changing colours or opacity repeats this part only, and never the inspection."""
+    look = st.container()
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        colour_map = st.selectbox(
+            "Colours",
+            list(COLOUR_MAPS),
+            format_func=COLOUR_MAPS.__getitem__,
+            width=280,
+            key="colour_map",
+            disabled=not inspection.evidence,
+        )
+        hot_only = st.toggle(
+            "Only where it is hot",
+            value=True,
+            key="hot_only",
+            disabled=not inspection.evidence,
+            help="Leaves cold parts of the photo in their own colours. Off: the whole photo is "
+            "tinted, as in the literature.",
+        )
+        show_boxes = st.toggle("Boxes", value=True, key="boxes", disabled=not inspection.regions)
+    with look:
+        opacity = compare_viewer(
+            photo_url=photo_url(photo.sha256, photo),
+            heat_url=heat_url(photo.sha256, card.sha256, colour_map, hot_only, inspection)
+            if inspection.evidence
+            else None,
+            aspect=photo.width / photo.height,
+            title=photo.name,
+            boxes=_boxes(inspection),
+            opacity_percent=START_OPACITY_PERCENT,
+            show_boxes=show_boxes,
+            colour_bar=[f"rgb({r} {g} {b})" for r, g, b in colour_table(colour_map)[::15]],
+            key="viewer",
+        )
+    where, facts = st.columns((3, 2), gap="large")
+    with where:
+        _show_regions(inspection)
+    with facts:
+        _show_facts(photo, inspection, card)
+    _show_downloads(photo, inspection, opacity, colour_map, hot_only, show_boxes)
+
+
+def _show_regions(inspection: Inspection) -> None:
+    st.markdown("#### Where to look")
+    if not inspection.evidence:
+        st.markdown(
+            "**No evidence.** Nothing in this photo speaks for damage, so there is no heat to show."
+        )
+        return
+    st.markdown(
+        f"The hot areas cover **{inspection.affected_percent:.1f} %** of the photo "
+        "(affected area). Heat is relative within this photo: compare places, not photos."
+    )
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "Region": number,
+                    "Share of heat": region.share_percent,
+                    "From left": region.x,
+                    "From top": region.y,
+                    "Width": region.width,
+                    "Height": region.height,
+                }
+                for number, region in enumerate(inspection.regions, start=1)
+            ]
+        ),
+        hide_index=True,
+        height="content",
+        column_config={
+            "Share of heat": st.column_config.NumberColumn(format="%.1f %%"),
+            **{
+                name: st.column_config.NumberColumn(format="%d px")
+                for name in ("From left", "From top", "Width", "Height")
+            },
+        },
+    )
+
+
+def _show_facts(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
+    st.markdown("#### About the photo")
+    place = (
+        f"{inspection.latitude:.5f}, {inspection.longitude:.5f}"
+        if inspection.latitude is not None and inspection.longitude is not None
+        else "not recorded"
+    )
+    taken = f"{photo.taken_at:%-d %B %Y, %H:%M}" if photo.taken_at else "not recorded"
+    facts = {
+        "Taken": taken,
+        "Camera": plain(photo.camera) if photo.camera else "not recorded",
+        "Place": place,
+        "Size": f"{photo.width:,} × {photo.height:,} px".replace(",", "\u202f"),
+        "File": f"{photo.format}, {len(photo.data) / 2**20:.1f} MB",
+        "Read by": plain(card.title),
+    }
+    st.markdown("\n".join(f"- {label}: **{value}**" for label, value in facts.items()))
+
+
+def _show_downloads(
+    photo: Photo,
+    inspection: Inspection,
+    opacity: int,
+    colour_map: str,
+    hot_only: bool,
+    show_boxes: bool,
+) -> None:
+    from heritage.exports import inspection_json, overlay_png, safe_stem
+
+    stem = safe_stem(photo.name)
+    with st.container(horizontal=True):
+        st.download_button(
+            "Overlay (PNG)",
+            partial(
+                overlay_png,
+                photo,
+                inspection,
+                opacity_percent=opacity,
+                colour_map=colour_map,
+                hot_only=hot_only,
+                boxes=show_boxes,
+            ),
+            f"{stem}.overlay.png",
+            "image/png",
+            on_click="ignore",
+            icon=":material/image:",
+            help="At the photo's full size, with the opacity and colours set above.",
+        )
+        st.download_button(
+            "Inspection (JSON)",
+            inspection_json(inspection),
+            f"{stem}.inspection.json",
+            "application/json",
+            on_click="ignore",
+            icon=":material/data_object:",
+        )
+
+
+def _boxes(inspection: Inspection) -> list[Box]:
+    return [
+        Box(
+            region.x / inspection.width,
+            region.y / inspection.height,
+            region.width / inspection.width,
+            region.height / inspection.height,
+            str(number),
+        )
+        for number, region in enumerate(inspection.regions, start=1)
+    ]

@@ -1,0 +1,103 @@
+"""Loaded checkpoints and their answers, shared by all browser sessions.
+
+`heritage.inspection` is imported on first use, because it loads torch: the pages show before that.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from heritage.cards import ModelCard, list_cards
+from heritage.photos import Photo
+
+if TYPE_CHECKING:
+    from heritage.inspection import Inspection, Inspector
+
+VIEW_SIDE_PX = 1920
+HEAT_SIDE_PX = 512
+MODELS_KEPT = 3
+
+
+def choose_checkpoint() -> ModelCard | None:
+    """A select box of all trained checkpoints, the best on validation first; None without any."""
+    cards = {card.name: card for card in list_cards()}
+    if not cards:
+        st.warning(
+            "No checkpoint is installed. Train one with "
+            "`python -m heritage train DATA --backbone mobilenet_v2`, then reload this page.",
+            icon=":material/model_training:",
+        )
+        return None
+    # The page's own copy: a widget's state is dropped when another page is shown.
+    kept = st.session_state.get("checkpoint_kept")
+    names = list(cards)
+    name = st.selectbox(
+        "Backbone",
+        names,
+        index=names.index(kept) if kept in names else 0,
+        format_func=lambda name: _title_with_accuracy(cards[name]),
+        help="The neural network that reads the photo. The figure is its balanced accuracy on "
+        "photos of other sources than it learned from; see Backbones.",
+        key="checkpoint",
+    )
+    st.session_state["checkpoint_kept"] = name
+    return cards[name]
+
+
+def inspect(photo: Photo, card: ModelCard) -> Inspection:
+    """The inspection of `photo` with `card`'s checkpoint; the model runs once per pair.
+
+    Raises:
+        HeritageError: The checkpoint cannot be loaded or the photo cannot be decoded.
+    """
+    return _inspect(photo.sha256, photo.name, card.name, card.sha256, photo)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _inspect(sha256: str, photo_name: str, name: str, weights: str, _photo: Photo) -> Inspection:
+    return inspector(name, weights).inspect(_photo)
+
+
+@st.cache_resource(max_entries=MODELS_KEPT, show_spinner=False)
+def inspector(name: str, weights_sha256: str) -> Inspector:
+    """The inspector for a checkpoint; a retrained one has another hash and is loaded anew."""
+    from heritage.inspection import Inspector
+
+    return Inspector(name)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def photo_url(sha256: str, _photo: Photo) -> str:
+    """The photo as a JPEG `data:` URL, long side at most `VIEW_SIDE_PX`."""
+    from heritage.exports import encode_jpeg
+
+    return _data_url("image/jpeg", encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX)))
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def heat_url(
+    sha256: str, weights_sha256: str, colour_map: str, hot_only: bool, _inspection: Inspection
+) -> str:
+    """The coloured heat as a PNG `data:` URL of the photo's aspect."""
+    from heritage.exports import encode_png
+    from heritage.overlays import colour_heat
+
+    width, height = _inspection.width, _inspection.height
+    scale = HEAT_SIDE_PX / max(width, height)
+    heat = _inspection.heat_at(max(1, round(height * scale)), max(1, round(width * scale)))
+    return _data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
+
+
+def _title_with_accuracy(card: ModelCard) -> str:
+    try:
+        figure = card.metrics["test_other_source"]["balanced_accuracy"]["value"]
+    except (KeyError, TypeError):
+        return card.title
+    return f"{card.title} · {figure * 100:.0f} %"
+
+
+def _data_url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
