@@ -1,14 +1,17 @@
 import streamlit as st
 
-from heritage.web.frame import errors_in_words, frame
+from heritage.web.frame import errors_in_words, frame, plain
 from heritage.web.inspection_view import show_inspection
 from heritage.web.models import choose_checkpoint, inspect
-from heritage.web.photo_input import photo_input
+from heritage.web.photo_input import forget_photo, photo_input
 
 frame("Inspect")
 photo = photo_input()
 if photo:
-    card = choose_checkpoint()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.markdown(f"### {plain(photo.name)}", width="stretch")
+        card = choose_checkpoint()
+        st.button("Another photo", icon=":material/add_photo_alternate:", on_click=forget_photo)
     if card:
         with errors_in_words():
             with st.spinner(f"{card.title} is looking at the photo …"):

@@ -22,13 +22,14 @@ def frame(title: str) -> None:
     """Sets up the page called `title`: browser tab, style sheet, and links to all pages."""
     st.set_page_config(
         page_title=f"{title} · Heritage" if title != "Home" else "Heritage",
-        page_icon=":material/account_balance:",
+        page_icon=str(_HERE / "icon.svg"),  # a named icon would be fetched from the internet
         layout="wide",
         initial_sidebar_state="collapsed",
     )
     st.html(_HERE / "style.css")
     with st.container(horizontal=True, vertical_alignment="center", key="masthead"):
-        st.markdown("**Heritage**", width="content")
+        with st.container(key="wordmark", width="content"):
+            st.markdown("Heritage")
         for page, label, icon in _PAGES:
             st.page_link(page, label=label, icon=icon, width="content")
 

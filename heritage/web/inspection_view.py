@@ -35,7 +35,14 @@ def show_answer(inspection: Inspection) -> None:
     band = BANDS[inspection.band]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="answer"):
         st.metric("Damage", percent_text(inspection.damage_percent), width="content")
-        with st.container(width="stretch", gap=None):
+        st.metric(
+            "Affected area",
+            f"{inspection.affected_percent:.1f} %" if inspection.evidence else "–",
+            width="content",
+            help="Share of the photo that is hot in the heat map. Heat is relative within one "
+            "photo: use it to compare places, not photos.",
+        )
+        with st.container(width=560, gap=None):
             st.markdown(f"{band_badge(band)} &nbsp; **{band.meaning}**")
             st.caption(
                 "The probability that damage shows in this photo, not how much of the building is "
@@ -106,10 +113,6 @@ def _show_regions(inspection: Inspection) -> None:
             "**No evidence.** Nothing in this photo speaks for damage, so there is no heat to show."
         )
         return
-    st.markdown(
-        f"The hot areas cover **{inspection.affected_percent:.1f} %** of the photo "
-        "(affected area). Heat is relative within this photo: compare places, not photos."
-    )
     st.dataframe(
         pd.DataFrame(
             [

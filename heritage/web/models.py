@@ -42,6 +42,7 @@ def choose_checkpoint() -> ModelCard | None:
         help="The neural network that reads the photo. The figure is its balanced accuracy on "
         "photos of other sources than it learned from; see Backbones.",
         key="checkpoint",
+        width=340,
     )
     st.session_state["checkpoint_kept"] = name
     return cards[name]
