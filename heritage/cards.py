@@ -11,8 +11,13 @@ from typing import Any
 from heritage.backbones import BACKBONES, get_backbone
 from heritage.errors import BackboneError, CheckpointError
 
-WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 CARD_VERSION = 1
+
+
+def weights_dir() -> Path:
+    """The folder of checkpoints: `HERITAGE_WEIGHTS` where it is set, else `weights/` here."""
+    own = Path(__file__).resolve().parent.parent / "weights"
+    return Path(os.environ.get("HERITAGE_WEIGHTS") or own)
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,10 @@ class ModelCard:
         return entry.title if self.name == entry.name else f"{entry.title} ({self.name})"
 
 
-def list_cards(folder: Path = WEIGHTS_DIR) -> list[ModelCard]:
+def list_cards(folder: Path | None = None) -> list[ModelCard]:
     """Cards of all checkpoints in `folder`, best validation AUROC first; broken cards left out."""
     cards = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted((folder or weights_dir()).glob("*.json")):
         try:
             cards.append(read_card(path))
         except CheckpointError:
@@ -74,7 +79,7 @@ def list_cards(folder: Path = WEIGHTS_DIR) -> list[ModelCard]:
     return sorted(cards, key=lambda card: (-_validation_auroc(card), order.index(card.backbone)))
 
 
-def default_name(folder: Path = WEIGHTS_DIR) -> str:
+def default_name(folder: Path | None = None) -> str:
     """Name of the checkpoint the app starts with: the best on validation.
 
     Raises:
@@ -83,7 +88,7 @@ def default_name(folder: Path = WEIGHTS_DIR) -> str:
     cards = list_cards(folder)
     if not cards:
         raise CheckpointError(
-            folder.name, "it holds no checkpoint", "train one with: python -m heritage train DATA"
+            "weights", "there is no checkpoint", "train one with: python -m heritage train DATA"
         )
     return cards[0].name
 

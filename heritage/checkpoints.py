@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from heritage.backbones import Backbone, get_backbone
-from heritage.cards import WEIGHTS_DIR, ModelCard, read_card, write_atomically, write_card
+from heritage.cards import ModelCard, read_card, weights_dir, write_atomically, write_card
 from heritage.classifiers import DamageClassifier, build_classifier, parameter_count
 from heritage.errors import CheckpointError
 
@@ -26,12 +26,13 @@ class Checkpoint:
     card: ModelCard
 
 
-def load_checkpoint(name: str, folder: Path = WEIGHTS_DIR) -> Checkpoint:
+def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
     """Loads the checkpoint called `name`, its hash checked against its card.
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its backbone.
     """
+    folder = folder or weights_dir()
     card = read_card(folder / f"{name}.json")
     path = folder / f"{name}.safetensors"
     try:

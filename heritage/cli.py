@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES
-from heritage.cards import WEIGHTS_DIR, ModelCard, list_cards, write_card
+from heritage.cards import ModelCard, list_cards, weights_dir, write_card
 from heritage.errors import HeritageError
 from heritage.overlays import COLOUR_MAPS
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("backbones", help="what can be used or trained")
     listing.add_argument("--json", action="store_true", help="print one JSON list")
-    listing.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+    listing.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
     listing.set_defaults(run=_backbones)
 
     train = commands.add_parser(
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     train.add_argument("data", type=Path, metavar="DATA")
-    train.add_argument("--out", type=Path, default=WEIGHTS_DIR, help="where the checkpoint goes")
+    train.add_argument("--out", type=Path, default=weights_dir(), help="where the checkpoint goes")
     train.add_argument(
         "--name", default="", help="name of the checkpoint (default: the backbone's)"
     )
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score checkpoints on labelled photos")
     evaluate.add_argument("data", type=Path, metavar="DATA")
     evaluate.add_argument("--backbone", action="append", dest="backbones", metavar="NAME")
-    evaluate.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+    evaluate.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     evaluate.add_argument(
         "--update-cards", action="store_true", help="write temperature and figures into the cards"
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="checkpoint to use (default: the best)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
+    parser.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
 
 
 CONFIG_HELP = {
@@ -213,7 +213,7 @@ def _backbones(options: argparse.Namespace, given: list[str]) -> int:
     return OK
 
 
-def backbone_listing(folder: Path = WEIGHTS_DIR) -> list[dict[str, Any]]:
+def backbone_listing(folder: Path | None = None) -> list[dict[str, Any]]:
     """One entry per checkpoint in `folder`, then one per backbone that has none.
 
     Keys: `name, title, backbone, input_size` (pixels), `parameters`, `trained`, `temperature`,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heritage.bands import BandThresholds
-from heritage.cards import WEIGHTS_DIR, ModelCard, default_name
+from heritage.cards import ModelCard, default_name
 from heritage.checkpoints import Checkpoint, load_checkpoint
 from heritage.heatmaps import grad_cam, has_evidence, to_photo_size
 from heritage.inputs import network_input, working_side_px
@@ -95,7 +95,7 @@ class Inspector:
         self,
         backbone: str | None = None,
         *,
-        folder: Path = WEIGHTS_DIR,
+        folder: Path | None = None,
         thresholds: BandThresholds = BandThresholds(),
     ) -> None:
         self._checkpoint: Checkpoint = load_checkpoint(backbone or default_name(folder), folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import get_backbone
-from heritage.cards import WEIGHTS_DIR, ModelCard
+from heritage.cards import ModelCard
 from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier
 from heritage.errors import DatasetError
@@ -40,7 +40,7 @@ def train(
     config: TrainingConfig,
     data: Path,
     *,
-    out: Path = WEIGHTS_DIR,
+    out: Path,
     name: str = "",
     run_dir: Path | None = None,
     unlabelled: Path | None = None,

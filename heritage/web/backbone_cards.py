@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from heritage.backbones import BACKBONES
-from heritage.cards import WEIGHTS_DIR, ModelCard, list_cards
+from heritage.cards import ModelCard, list_cards, weights_dir
 from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text
 from heritage.web.frame import plain
 
@@ -51,7 +51,7 @@ def _comparison(cards: list[ModelCard]) -> pd.DataFrame:
                 title = f"{SPLIT_TITLES[split]}: {FIGURE_TITLES[figure].lower()}"
                 row[title] = interval_text(card.metrics.get(split, {}), figure)
         row["Parameters"] = card.parameters / 1e6
-        row["File"] = (WEIGHTS_DIR / f"{card.name}.safetensors").stat().st_size / 2**20
+        row["File"] = (weights_dir() / f"{card.name}.safetensors").stat().st_size / 2**20
         rows.append(row)
     return pd.DataFrame(rows)
 

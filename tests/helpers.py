@@ -1,0 +1,68 @@
+"""Photos and folders that tests make for themselves; `from helpers import crack_photo`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from heritage.backbones import get_backbone
+from heritage.cards import ModelCard
+from heritage.checkpoints import save_checkpoint
+from heritage.classifiers import build_classifier
+
+
+def wall(cracked, size=(240, 180), seed=0):
+    """Plaster (h, w, 3) uint8 of a warm tone; with dark cracks that wander across if `cracked`."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    coarse = rng.integers(150, 215, (6, 8, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    if cracked:
+        pen = ImageDraw.Draw(picture)
+        for _ in range(3):
+            steps = rng.normal((0, height / 24), width / 40, (40, 2))
+            path = np.cumsum(steps, axis=0) + (rng.uniform(0.2, 0.8) * width, -height / 10)
+            pen.line([tuple(point) for point in path], fill=(25, 20, 18), width=max(3, width // 50))
+    grain = rng.integers(-6, 7, (height, width, 1))
+    return (np.asarray(picture).astype(int) + grain).clip(0, 255).astype(np.uint8)
+
+
+def crack_photo(path=None, cracked=True, size=(240, 180), seed=0):
+    """The wall as the bytes of a JPEG (or of the format `path` ends in), written if `path`."""
+    buffer = io.BytesIO()
+    suffix = Path(path).suffix[1:].lower() if path else "jpg"
+    fmt = {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+    Image.fromarray(wall(cracked, size, seed)).save(buffer, fmt)
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def labelled_folder(folder, per_class=12, buildings=4, size=(240, 180), first_seed=0):
+    """Writes FOLDER/damaged and FOLDER/sound, each with a subfolder per building."""
+    for index in range(per_class):
+        for name in ("damaged", "sound"):
+            crack_photo(
+                folder / name / f"house{index % buildings}" / f"{index}.jpg",
+                cracked=name == "damaged",
+                size=size,
+                seed=first_seed + 2 * index + (name == "damaged"),
+            )
+    return folder
+
+
+def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_fields):
+    """Saves random weights of `backbone` with a card that holds the least it can."""
+    metrics = {} if auroc is None else {"validation": {"n": 1, "auroc": {"value": auroc}}}
+    card = ModelCard(
+        name=name or backbone,
+        backbone=backbone,
+        sha256="",
+        parameters=0,
+        **({"metrics": metrics} | card_fields),
+    )
+    return save_checkpoint(build_classifier(get_backbone(backbone)), card, folder)

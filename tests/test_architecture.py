@@ -1,0 +1,64 @@
+"""The house rules: who may import what, and what must not load early."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
+WEB = sorted((ROOT / "heritage" / "web").glob("*.py"))
+CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.parts)
+# Each may import those to its right, never those to its left.
+ORDER = ("cli", "exports", "inspection", "heatmaps", "checkpoints", "classifiers", "cards")
+LOWEST = ("photos", "backbones", "errors")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules imported anywhere in the file, those for type checking only left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: p.stem)
+def test_only_pages_and_web_import_streamlit(path):
+    assert not any(name.startswith(("streamlit", "heritage.web")) for name in imported(path))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *WEB], ids=lambda p: p.stem)
+def test_pages_and_web_import_no_torch(path):
+    assert not any(name.split(".")[0] in ("torch", "torchvision") for name in imported(path))
+
+
+@pytest.mark.parametrize("module", ORDER + LOWEST)
+def test_imports_run_one_way(module):
+    names = ORDER + LOWEST
+    above = {f"heritage.{name}" for name in names[: names.index(module)]}
+    assert not imported(ROOT / "heritage" / f"{module}.py") & above
+
+
+def test_only_photos_decodes_images():
+    for path in CORE:
+        if path.stem != "photos":
+            source = path.read_text(encoding="utf-8")
+            assert "Image.open" not in source, path.name
+
+
+def test_the_first_page_needs_no_torch():
+    code = (
+        "import sys, heritage.web.home, heritage.web.photo_input, heritage.web.backbone_cards\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,117 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from pytorch_grad_cam import GradCAM
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heritage.backbones import BACKBONES
+from heritage.classifiers import DamageClassifier, build_classifier
+from heritage.heatmaps import grad_cam, has_evidence, to_photo_size
+
+
+class Darkness(nn.Module):
+    """A backbone that sees one thing: how dark each 32 px cell is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d((-x).relu().mean(1, keepdim=True), 32)
+
+
+def darkness_classifier(sign: float = 1.0) -> DamageClassifier:
+    model = DamageClassifier(Darkness(), channels=1)
+    with torch.no_grad():
+        model.head.dense.weight.fill_(1.0)
+        model.head.dense.bias.fill_(0.0)
+        model.head.logit.weight.fill_(sign / 512)
+    return model.requires_grad_(False).eval()
+
+
+def settled_classifier(name: str) -> DamageClassifier:
+    """An untrained classifier whose batch-norm statistics fit its own activations."""
+    torch.manual_seed(3)
+    model = build_classifier(BACKBONES[name])
+    model.train()
+    with torch.no_grad():
+        for _ in range(12):
+            model(torch.randn(4, 3, 96, 128))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("size", [(224, 224), (224, 336), (288, 224)])
+def test_equals_pytorch_grad_cam_on_every_backbone(name, size):
+    model = settled_classifier(name)
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    if not grad_cam(model, x)[1].any():
+        model.head.logit.weight.data.neg_()  # untrained, it saw no damage; now it does
+    with GradCAM(model=model, target_layers=[model.features]) as reference:
+        theirs = reference(input_tensor=x.clone(), targets=[lambda output: output[0]])[0]
+    _, maps = grad_cam(model, x)
+    ours = to_photo_size(maps[0].numpy(), *size)
+    assert theirs.max() > 0.9, "the reference must hold heat, or equality says nothing"
+    assert np.abs(ours - theirs).max() <= 1e-4
+
+
+def test_heat_peaks_on_the_only_dark_patch():
+    x = torch.ones(1, 3, 224, 320)
+    x[..., 64:96, 192:224] = -2
+    _, maps = grad_cam(darkness_classifier(), x)
+    heat = to_photo_size(maps[0].numpy(), 1120, 1600)
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert 320 <= row < 480
+    assert 960 <= column < 1120
+    assert heat.dtype == np.float32
+    assert heat.min() == 0
+    assert heat.max() == pytest.approx(1, abs=1e-6)
+
+
+def test_what_speaks_against_damage_is_no_evidence_for_it():
+    x = torch.ones(1, 3, 224, 224)
+    x[..., 64:96, 64:96] = -2
+    _, maps = grad_cam(darkness_classifier(sign=-1.0), x)
+    assert not has_evidence(maps[0].numpy())
+    assert not to_photo_size(maps[0].numpy(), 300, 400).any()
+
+
+def test_a_batch_gives_the_maps_of_its_photos_one_by_one():
+    model = settled_classifier("mobilenet_v2").requires_grad_(False)
+    x = torch.randn(3, 3, 96, 128, generator=torch.Generator().manual_seed(2))
+    logits, maps = grad_cam(model, x)
+    for i in range(3):
+        logit, single = grad_cam(model, x[i : i + 1])
+        torch.testing.assert_close(logits[i : i + 1], logit, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(maps[i : i + 1], single, atol=1e-4, rtol=1e-4)
+
+
+def test_two_threads_on_one_model_give_the_maps_of_one():
+    model = settled_classifier("mobilenet_v2").requires_grad_(False)
+    generator = torch.Generator().manual_seed(4)
+    photos = [torch.randn(1, 3, 128, 160, generator=generator) for _ in range(8)]
+    alone = [grad_cam(model, x)[1].numpy() for x in photos]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda x: grad_cam(model, x)[1].numpy(), photos * 3))
+    for i, found in enumerate(together):
+        assert np.array_equal(found, alone[i % len(photos)])
+
+
+def test_an_error_leaves_model_flags_and_hooks_as_they_were():
+    model = settled_classifier("mobilenet_v2")
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    with pytest.raises(RuntimeError), torch.no_grad():
+        grad_cam(model, torch.randn(1, 5, 64, 64))
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert not model.training
+    assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    grad_cam(model, torch.randn(1, 3, 64, 64))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_works_inside_no_grad():
+    with torch.no_grad():
+        logits, maps = grad_cam(darkness_classifier(), -torch.rand(1, 3, 64, 64))
+    assert not logits.requires_grad
+    assert not maps.requires_grad
+    assert maps.max() > 0
