@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def read_card(path: Path) -> ModelCard:
         raw = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(ModelCard)}
         card = ModelCard(**{key: value for key, value in raw.items() if key in known})
-        float(card.temperature), float(card.threshold), str(card.sha256)
+        if not 0 < card.temperature < math.inf or not 0 <= card.threshold <= 1:
+            raise ValueError("its temperature or threshold makes no sense")
         get_backbone(card.backbone)
     except FileNotFoundError:
         raise _no_such_checkpoint(path.stem, path.parent) from None
@@ -111,13 +113,25 @@ def read_card(path: Path) -> ModelCard:
         raise CheckpointError(
             path.name, f"the card cannot be read ({error})", "restore the file or train again"
         ) from error
-    return card
+    return replace(card, name=path.stem)
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
     """Writes the card beside its weights."""
     text = json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / f"{card.name}.json", text.encode())
+
+
+def check_name(name: str) -> None:
+    """Refuses a checkpoint name that is no plain file name, and so could leave its folder.
+
+    Raises:
+        CheckpointError: It is empty, or holds a separator or a control character.
+    """
+    if not name.strip(". ") or set(name) & set("/\\:") or not name.isprintable():
+        raise CheckpointError(
+            name, "this is no name for a checkpoint", "use letters, digits, dots, - and _"
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -12,7 +12,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from heritage.backbones import Backbone, get_backbone
-from heritage.cards import ModelCard, read_card, weights_dir, write_atomically, write_card
+from heritage.cards import (
+    ModelCard,
+    check_name,
+    read_card,
+    weights_dir,
+    write_atomically,
+    write_card,
+)
 from heritage.classifiers import DamageClassifier, build_classifier, parameter_count
 from heritage.errors import CheckpointError
 
@@ -33,6 +40,7 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
         CheckpointError: It is missing, damaged, or does not fit its backbone.
     """
     folder = folder or weights_dir()
+    check_name(name)
     card = read_card(folder / f"{name}.json")
     path = folder / f"{name}.safetensors"
     try:
@@ -96,7 +104,11 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
 
     Returns:
         The card with the weights' hash and number of parameters filled in.
+
+    Raises:
+        CheckpointError: The card's name cannot be that of a file.
     """
+    check_name(card.name)
     folder.mkdir(parents=True, exist_ok=True)
     data = save(compact(model.state_dict()))
     entry = get_backbone(card.backbone)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES
-from heritage.cards import ModelCard, list_cards, weights_dir, write_card
+from heritage.cards import ModelCard, default_name, list_cards, weights_dir, write_card
 from heritage.errors import HeritageError
 from heritage.overlays import COLOUR_MAPS
 
@@ -65,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("data", type=Path, metavar="DATA")
     train.add_argument("--out", type=Path, default=weights_dir(), help="where the checkpoint goes")
-    train.add_argument(
-        "--name", default="", help="name of the checkpoint (default: the backbone's)"
-    )
+    train.add_argument("--name", default="", help="name of the checkpoint, if not the backbone's")
     train.add_argument("--run", type=Path, dest="run_dir", help="folder for the run in progress")
     train.add_argument("--restart", action="store_true", help="forget a run in progress")
     train.add_argument("--unlabelled", type=Path, help="photos that only the teacher labels")
@@ -103,7 +101,9 @@ CONFIG_HELP = {
     "warmup_share": "share of the steps in which the rate rises",
     "ema_decay": "decay of the running average of the weights",
     "patience": "epochs without improvement before stopping early",
-    "smallest_crop": "least share of a photo's area in a crop",
+    "frozen_blocks": "leading parts of the features that keep their starting weights",
+    "smallest_crop": "least share of a damaged photo's area in a crop",
+    "smallest_crop_sound": "the same for sound photos, of which every part is sound",
     "rotation_degrees": "largest random rotation",
     "jitter": "strength of the colour jitter",
     "validation_share": "share kept for validation where DATA has no split",
@@ -143,7 +143,11 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
         return WRONG_USE
     inspector = Inspector(options.backbone, folder=options.weights)
     if options.overlay:
-        options.overlay.mkdir(parents=True, exist_ok=True)
+        try:
+            options.overlay.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(f"{options.overlay}: {error.strerror}; name another folder", file=sys.stderr)
+            return SOME_FAILED
     results: list[dict[str, Any]] = []
     written: set[str] = set()
     status = OK
@@ -306,6 +310,7 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.training.run import evaluate
 
     names = options.backbones or [card.name for card in list_cards(options.weights)]
+    names = names or [default_name(options.weights)]
     results = {}
     for name in names:
         card = evaluate(name, options.data, options.weights, recalibrate=options.update_cards)
@@ -330,7 +335,12 @@ def _print_metrics(card: ModelCard) -> None:
 
 def _portable_command(given: list[str]) -> str:
     """The command line as typed, file arguments cut to their last part."""
-    parts = [Path(part).name if "/" in part or "\\" in part else part for part in given]
+    parts = []
+    for before, part in zip(["", *given], given, strict=False):
+        flag, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
+        if ("/" in value or "\\" in value) and "--licence" not in (flag, before):
+            value = Path(value).name
+        parts.append(flag + equals + value)
     return "python -m heritage " + shlex.join(parts)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from heritage.cards import ModelCard
+
 FIGURE_TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
@@ -31,3 +33,52 @@ def interval_text(figures: dict[str, Any], name: str) -> str:
     if name in AS_FRACTION:
         return f"{value:.3f} [{low:.3f}–{high:.3f}]"
     return f"{value * 100:.1f} % [{low * 100:.1f}–{high * 100:.1f}]"
+
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+README_SOURCES = ("quake-triage", "old-city-wall")
+
+
+def figures_table(cards: list[ModelCard]) -> str:
+    """The README's table: one line per checkpoint, figures on photos it never saw."""
+    lines = [
+        "| Backbone | Parameters | Known sources: accuracy | AUROC | Other sources: balanced "
+        "accuracy | AUROC | whole buildings | close-ups of old masonry |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for card in cards:
+        known = card.metrics.get("test", {})
+        other = card.metrics.get("test_other_source", {})
+        per_source = other.get("sources", {})
+        cells = [
+            card.title,
+            f"{card.parameters / 1e6:.1f} M",
+            interval_text(known, "accuracy"),
+            interval_text(known, "auroc"),
+            interval_text(other, "balanced_accuracy"),
+            interval_text(other, "auroc"),
+            *(
+                interval_text(per_source.get(name, {}), "balanced_accuracy")
+                for name in README_SOURCES
+            ),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if cards:
+        known_n = cards[0].metrics.get("test", {}).get("n", 0)
+        other = cards[0].metrics.get("test_other_source", {})
+        per_source = other.get("sources", {})
+        parts = ", ".join(
+            f"{name} n = {per_source.get(name, {}).get('n', 0)}" for name in README_SOURCES
+        )
+        lines += [
+            "",
+            f"Known sources n = {known_n}; other sources n = {other.get('n', 0)} ({parts}).",
+        ]
+    return "\n".join(lines)
+
+
+def replace_figures(text: str, table: str) -> str:
+    """`text` with what stands between the two markers replaced by `table`."""
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"

@@ -18,14 +18,15 @@ def wall(cracked, size=(240, 180), seed=0):
     """Plaster (h, w, 3) uint8 of a warm tone; with dark cracks that wander across if `cracked`."""
     rng = np.random.default_rng(seed)
     width, height = size
-    coarse = rng.integers(150, 215, (6, 8, 3), np.uint8)
-    picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    coarse = rng.integers(120, 190, (6, 8, 1)) + np.array((45, 25, 0))
+    picture = Image.fromarray(coarse.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     if cracked:
         pen = ImageDraw.Draw(picture)
         for _ in range(3):
             steps = rng.normal((0, height / 24), width / 40, (40, 2))
-            path = np.cumsum(steps, axis=0) + (rng.uniform(0.2, 0.8) * width, -height / 10)
-            pen.line([tuple(point) for point in path], fill=(25, 20, 18), width=max(3, width // 50))
+            steps[0] = rng.uniform(0.2, 0.8) * width, -height / 10
+            points = [tuple(point) for point in steps.cumsum(axis=0)]
+            pen.line(points, fill=(25, 20, 18), width=max(3, width // 50))
     grain = rng.integers(-6, 7, (height, width, 1))
     return (np.asarray(picture).astype(int) + grain).clip(0, 255).astype(np.uint8)
 

@@ -13,10 +13,10 @@ from heritage.errors import CheckpointError, PhotoError
 from heritage.exports import inspection_json, overlay_png, safe_stem
 from heritage.photos import open_photo
 
-KEYS = (
-    "photo sha256 width height backbone damage_percent affected_percent band evidence regions "
-    "taken_at camera latitude longitude warnings"
-).split()
+KEYS = [
+    *("photo", "sha256", "width", "height", "backbone", "damage_percent", "affected_percent"),
+    *("band", "evidence", "regions", "taken_at", "camera", "latitude", "longitude", "warnings"),
+]
 
 
 @pytest.fixture(scope="module")

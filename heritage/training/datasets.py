@@ -85,14 +85,23 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
     train = [i for i, sample in enumerate(samples) if sample.split == TRAIN]
     labels = [samples[i].label for i in train]
     groups = [samples[i].group for i in train]
-    folds = min(max(2, round(1 / share)), len(set(groups)))
-    if folds < 2:
+    if len(set(groups)) < 2:
         raise DatasetError(
             "the photos", "all belong to one building", "add photos of other buildings"
         )
+    rarest = min(Counter(labels).values())
+    if rarest < 2:
+        raise DatasetError("the photos", "one class has a single photo", "add photos of it")
+    folds = min(max(2, round(1 / share)), len(set(groups)), rarest)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    _, chosen = next(splitter.split(np.zeros(len(train)), labels, groups))
-    moved = {train[i] for i in chosen}
+    parts = list(splitter.split(np.zeros(len(train)), labels, groups))
+
+    def classes(part: np.ndarray) -> set[float]:
+        return {labels[i] for i in part}
+
+    # Where a class has few buildings some folds lack it, so the first is not always good.
+    good = (held for kept, held in parts if classes(kept) == classes(held) == set(labels))
+    moved = {train[i] for i in next(good, parts[0][1])}
     return [replace(s, split=VALIDATION) if i in moved else s for i, s in enumerate(samples)]
 
 
@@ -171,11 +180,13 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
         self,
         samples: Sequence[Sample],
         cache: PhotoCache,
-        augment: Callable[[Tensor], Tensor],
+        augment_damaged: Callable[[Tensor], Tensor],
+        augment_other: Callable[[Tensor], Tensor],
     ) -> None:
         self.samples = samples
         self.cache = cache
-        self.augment = augment
+        self.augment_damaged = augment_damaged
+        self.augment_other = augment_other
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -183,7 +194,8 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         sample = self.samples[index]
         pixels = torch.from_numpy(self.cache.pixels(sample.path)).permute(2, 0, 1)
-        return self.augment(pixels), torch.tensor(sample.label, dtype=torch.float32)
+        augment = self.augment_damaged if sample.label == 1 else self.augment_other
+        return augment(pixels), torch.tensor(sample.label, dtype=torch.float32)
 
 
 def _read_manifest(path: Path) -> list[Sample]:
@@ -213,7 +225,7 @@ def _read_manifest(path: Path) -> list[Sample]:
                 float(CLASSES.index(row["label"])),
                 row.get("split") or TRAIN,
                 row.get("source") or "",
-                row.get("group") or row["path"],
+                row.get("group") or _content(file),
             )
         )
     if not samples:
@@ -227,7 +239,7 @@ def _read_class_folders(folder: Path) -> list[Sample]:
         home = folder / name
         for path in _photo_files(home):
             inner = path.relative_to(home).parent
-            group = f"{inner}" if inner.parts else hashlib.sha256(path.read_bytes()).hexdigest()
+            group = f"{inner}" if inner.parts else _content(path)
             samples.append(Sample(path, float(label), source=folder.name, group=group))
     if not samples:
         raise DatasetError(
@@ -236,6 +248,11 @@ def _read_class_folders(folder: Path) -> list[Sample]:
             "make these two subfolders, or a manifest.csv",
         )
     return samples
+
+
+def _content(path: Path) -> str:
+    """Group of a photo of no known building: copies of it under other names share it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _photo_files(folder: Path) -> list[Path]:

@@ -195,11 +195,13 @@ def _figures_with_intervals(
         "n_sound": int((labels == 0).sum()),
     }
     for name, figure in chosen.items():
+        value = figure(probabilities, labels)
+        # Redrawing biases the calibration error upwards, at times past the value itself.
         low, high = np.percentile(draws[name], [2.5, 97.5])
         table[name] = {
-            "value": round(figure(probabilities, labels), 4),
-            "low": round(float(low), 4),
-            "high": round(float(high), 4),
+            "value": round(value, 4),
+            "low": round(min(float(low), value), 4),
+            "high": round(max(float(high), value), 4),
         }
     return table
 

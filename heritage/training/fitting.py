@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +40,9 @@ from heritage.training.datasets import (
 )
 from heritage.training.evaluation import balanced_log_loss, figures, predict
 
+STATE, BEST = "state.safetensors", "best.safetensors"
+RUN_FILES = tuple(name + end for name in (STATE, BEST) for end in ("", ".partial"))
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -55,6 +58,14 @@ class TrainingConfig:
         feature_share: Weight of the teacher's feature map.
         ema_decay: Decay of the running average of the weights that is evaluated and kept.
         patience: Epochs without a better validation loss before the run stops.
+        frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
+            and what ImageNet taught of edges and textures is not unlearned on few photos.
+        smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
+        smallest_crop_sound: The same for sound photos, of which every part is sound. Tight crops
+            teach that a close look at rough masonry is no damage yet.
+
+    Raises:
+        TrainingError: A value with which no run can be made.
     """
 
     backbone: str = "mobilenet_v3_large"
@@ -67,7 +78,9 @@ class TrainingConfig:
     warmup_share: float = 0.05
     ema_decay: float = 0.99
     patience: int = 5
+    frozen_blocks: int = 0
     smallest_crop: float = 0.3
+    smallest_crop_sound: float = 0.3
     rotation_degrees: float = 15.0
     jitter: float = 0.25
     validation_share: float = 0.2
@@ -78,6 +91,19 @@ class TrainingConfig:
     seed: int = 0
     workers: int = 2
     half_precision: bool = True
+
+    def __post_init__(self) -> None:
+        for name, fine, advice in (
+            ("epochs", self.epochs >= 1, "choose 1 or more"),
+            ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
+            ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
+            ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
+            ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
+            ("workers", self.workers >= 0, "choose 0 or more"),
+        ):
+            if not fine:
+                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)
 
 
 @dataclass(frozen=True)
@@ -166,11 +192,11 @@ def fit(
         if loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, epoch
             best = run.averaged.module.state_dict()
-            write_atomically(run_dir / "best.safetensors", save(_packed(best)))
+            write_atomically(run_dir / BEST, save(_packed(best)))
         state.epoch = epoch + 1
         run.save(state)
         listen(record)
-    with safe_open(run_dir / "best.safetensors", "pt") as file:
+    with safe_open(run_dir / BEST, "pt") as file:
         run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     return run.model.requires_grad_(False).eval(), state.history
 
@@ -200,10 +226,14 @@ class _Run:
         self.projection: nn.Module = nn.Identity()
         if teacher:
             self.projection = nn.Conv2d(backbone.channels, teacher.backbone.channels, 1)
+        self.frozen = list(self.model.features.children())[: config.frozen_blocks]
+        for block in self.frozen:
+            block.requires_grad_(False)
+        learning = [p for p in self.model.features.parameters() if p.requires_grad]
         fast = [*self.model.head.parameters(), *self.projection.parameters()]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": list(self.model.features.parameters()), "lr": config.learning_rate},
+                {"params": learning, "lr": config.learning_rate},
                 {"params": fast, "lr": config.learning_rate * config.head_rate_factor},
             ],
             weight_decay=config.weight_decay,
@@ -211,11 +241,14 @@ class _Run:
         self.photos = TrainingPhotos(
             train,
             cache,
-            training_views(
-                backbone.input_size_px,
-                smallest_crop=config.smallest_crop,
-                rotation_degrees=config.rotation_degrees,
-                jitter=config.jitter,
+            *(
+                training_views(
+                    backbone.input_size_px,
+                    smallest_crop=smallest,
+                    rotation_degrees=config.rotation_degrees,
+                    jitter=config.jitter,
+                )
+                for smallest in (config.smallest_crop, config.smallest_crop_sound)
             ),
         )
         self.weights = sampling_weights(train)
@@ -226,6 +259,8 @@ class _Run:
         # Seeding by epoch makes a resumed run draw what an unbroken one would have drawn.
         torch.manual_seed(self.config.seed * 100_003 + epoch)
         self.model.train()
+        for block in self.frozen:
+            block.eval()
         total = 0.0
         for step, (pixels, labels) in enumerate(self._batches(epoch)):
             self._set_rate(epoch * self.steps + step)
@@ -249,7 +284,11 @@ class _Run:
             features = self.model.features(x)  # (B, C, h, w)
             logits = self.model.head(features).float().flatten()  # (B,)
         known = ~labels.isnan()
-        loss = functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+        # A batch may hold no labelled photo at all, and the mean of nothing is not a number.
+        missed = functional.binary_cross_entropy_with_logits(
+            logits[known], labels[known], reduction="sum"
+        )
+        loss = missed / known.sum().clamp(min=1)
         if self.teacher is None:
             return loss
         with torch.no_grad(), self._precision():
@@ -326,17 +365,22 @@ class _Run:
                 }
             ),
         }
-        write_atomically(self.run_dir / "state.safetensors", save(_packed(tensors), notes))
+        write_atomically(self.run_dir / STATE, save(_packed(tensors), notes))
 
     def resume(self) -> FitState:
         """Loads what an earlier call with the same configuration left, or starts afresh."""
-        path = self.run_dir / "state.safetensors"
+        path = self.run_dir / STATE
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return FitState(0, float("inf"), 0, [])
-        with safe_open(path, "pt") as file:
-            notes = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, "pt") as file:
+                notes = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise TrainingError(
+                str(path), f"it cannot be read ({error})", "add --restart to begin anew"
+            ) from error
         if json.loads(notes["config"]) != asdict(self.config):
             raise TrainingError(
                 str(self.run_dir),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from heritage.backbones import get_backbone
-from heritage.cards import ModelCard
+from heritage.cards import ModelCard, check_name
 from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier
-from heritage.errors import DatasetError
+from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.datasets import (
     TRAIN,
@@ -26,7 +26,7 @@ from heritage.training.datasets import (
     with_validation,
 )
 from heritage.training.evaluation import fit_temperature, predict, report
-from heritage.training.fitting import Listener, TrainingConfig, fit
+from heritage.training.fitting import RUN_FILES, Listener, TrainingConfig, fit
 
 LIMITS = (
     "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
@@ -60,8 +60,13 @@ def train(
     """
     name = name or config.backbone
     run_dir = run_dir or Path("runs") / name
-    if restart and run_dir.exists():
-        shutil.rmtree(run_dir)
+    check_name(name)
+    if unlabelled and not config.teacher:
+        raise TrainingError(
+            unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
+        )
+    if restart:
+        remove_run(run_dir)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
     extra = read_unlabelled(unlabelled) if unlabelled else []
     backbone = get_backbone(config.backbone)
@@ -100,8 +105,16 @@ def train(
     round_as_stored(model)
     card = score(model, card, samples, cache)
     card = save_checkpoint(model, card, out)
-    shutil.rmtree(run_dir, ignore_errors=True)
+    remove_run(run_dir)
     return card
+
+
+def remove_run(run_dir: Path) -> None:
+    """Removes a run's own files and, if nothing else is in it, its folder."""
+    for name in RUN_FILES:
+        (run_dir / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        run_dir.rmdir()
 
 
 def score(

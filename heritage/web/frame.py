@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
 
 from heritage.errors import HeritageError
 
@@ -30,8 +31,10 @@ def frame(title: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="masthead"):
         with st.container(key="wordmark", width="content"):
             st.markdown("Heritage")
-        for page, label, icon in _PAGES:
-            st.page_link(page, label=label, icon=icon, width="content")
+        # A page started by itself knows no other page.
+        with suppress(StreamlitPageNotFoundError):
+            for page, label, icon in _PAGES:
+                st.page_link(page, label=label, icon=icon, width="content")
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch.nn import functional
+
+from heritage.backbones import BACKBONES, get_backbone
+from heritage.classifiers import (
+    build_classifier,
+    normalise,
+    parameter_count,
+    parameters_when_built,
+)
+from heritage.errors import BackboneError
+
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES.values(), ids=list(BACKBONES))
+
+
+@every_backbone
+def test_a_backbone_keeps_the_promises_of_its_entry(backbone):
+    model = build_classifier(backbone).eval()
+    with torch.no_grad():
+        features = model.features(torch.zeros(1, 3, 96, 160))
+        smallest = model(torch.zeros(2, 3, 32, 32))
+    assert features.shape == (1, backbone.channels, 3, 5)  # stride 32 in both directions
+    assert smallest.shape == (2, 1)
+    assert parameters_when_built(backbone) == parameter_count(model)
+
+
+@every_backbone
+def test_a_training_step_moves_every_weight_of_a_backbone(backbone):
+    model = build_classifier(backbone).train()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    loss = functional.softplus(model(torch.randn(2, 3, 64, 64))).sum()
+    loss.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert all(value.grad is not None for value in model.parameters())
+    assert any(
+        not torch.equal(before[n], v) for n, v in model.features.named_parameters("features")
+    )
+    assert not torch.equal(before["head.logit.weight"], model.head.logit.weight)
+
+
+def test_names_are_the_keys_of_the_registry_and_titles_are_unique():
+    assert all(name == entry.name for name, entry in BACKBONES.items())
+    assert len({entry.title for entry in BACKBONES.values()}) == len(BACKBONES)
+    assert all(entry.paper for entry in BACKBONES.values())
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(BackboneError) as caught:
+        get_backbone("alexnet")
+    assert "alexnet" in str(caught.value)
+    assert all(name in caught.value.advice for name in BACKBONES)
+
+
+def test_the_registry_is_read_without_loading_torch():
+    code = "import heritage.backbones, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@every_backbone
+def test_without_network_the_error_says_how_to_go_on(backbone, monkeypatch, tmp_path):
+    def offline(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # so that no earlier download is found
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    with pytest.raises(BackboneError) as caught:
+        build_classifier(backbone, imagenet=True)
+    assert caught.value.subject == backbone.name
+    assert "Name or service not known" in caught.value.reason
+    assert "--init scratch" in caught.value.advice
+
+
+def test_downloaded_weights_reach_the_features(monkeypatch):
+    from torchvision.models import resnet18
+
+    downloaded = resnet18().state_dict()
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda *args, **kwargs: downloaded
+    )
+    features = build_classifier(get_backbone("resnet18"), imagenet=True).features
+    assert torch.equal(features.conv1.weight, downloaded["conv1.weight"])
+    assert torch.equal(features.layer4[1].conv2.weight, downloaded["layer4.1.conv2.weight"])
+
+
+def test_normalising_brings_the_mean_colour_to_zero_and_keeps_the_channels_apart():
+    backbone = get_backbone("resnet18")
+    mean = (torch.tensor(backbone.mean) * 255).round().to(torch.uint8)
+    pixels = mean.view(1, 3, 1, 1).expand(1, 3, 4, 6).clone()
+    pixels[0, 1, 0, 0] = 255
+    x = normalise(pixels, backbone)
+    assert x.shape == pixels.shape and x.dtype == torch.float32
+    assert x[0, 0].abs().max() < 0.02
+    assert x[0, 1, 0, 0] == pytest.approx((1 - backbone.mean[1]) / backbone.std[1], abs=1e-5)

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from helpers import save_untrained
+
+from heritage.backbones import BACKBONES, get_backbone
+from heritage.cards import ModelCard, default_name, list_cards, read_card
+from heritage.checkpoints import load_checkpoint, load_features, round_as_stored, save_checkpoint
+from heritage.classifiers import build_classifier, parameter_count
+from heritage.errors import CheckpointError
+
+
+@pytest.fixture
+def stored(weights_dir, tmp_path):
+    """A copy of the untrained checkpoint that a test may spoil."""
+    return Path(shutil.copytree(weights_dir, tmp_path / "stored"))
+
+
+@pytest.fixture
+def lived_in():
+    """A ResNet-18 that has seen data, so that its running statistics are its own."""
+    model = build_classifier(get_backbone("resnet18")).train()
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.randn(4, 3, 64, 64) * 3 + 1)
+    return model.eval()
+
+
+def replace_weights(folder, data, name="mobilenet_v2"):
+    """Puts `data` in the place of the weights and its hash into the card."""
+    (folder / f"{name}.safetensors").write_bytes(data)
+    change_card(folder, name, sha256=hashlib.sha256(data).hexdigest())
+
+
+def change_card(folder, name="mobilenet_v2", **values):
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def resnet_card(name="net"):
+    return ModelCard(name=name, backbone="resnet18", sha256="", parameters=0)
+
+
+def test_a_checkpoint_comes_back_as_the_model_that_was_scored(lived_in, tmp_path):
+    x = torch.randn(2, 3, 64, 96)
+    round_as_stored(lived_in)
+    saved = save_checkpoint(lived_in, resnet_card(), tmp_path / "new")
+    loaded = load_checkpoint("net", tmp_path / "new")
+    with torch.no_grad():
+        assert torch.equal(loaded.model(x), lived_in(x))
+    assert loaded.backbone is BACKBONES["resnet18"]
+    assert loaded.card.parameters == saved.parameters == parameter_count(lived_in)
+    data = (tmp_path / "new" / "net.safetensors").read_bytes()
+    assert loaded.card.sha256 == saved.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_loaded_model_is_frozen_and_in_evaluation_mode(weights_dir):
+    model = load_checkpoint("mobilenet_v2", weights_dir).model
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_weights_are_stored_in_half_precision_but_running_statistics_in_full(lived_in, tmp_path):
+    save_checkpoint(lived_in, resnet_card(), tmp_path)
+    tensors = safetensors.torch.load_file(tmp_path / "net.safetensors")
+    statistics = {k for k in tensors if k.endswith(("running_mean", "running_var"))}
+    floats = {k for k, v in tensors.items() if v.is_floating_point()}
+    assert statistics
+    assert {tensors[k].dtype for k in statistics} == {torch.float32}
+    assert {tensors[k].dtype for k in floats - statistics} == {torch.float16}
+
+
+def test_one_flipped_bit_is_noticed(stored):
+    path = stored / "mobilenet_v2.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"mobilenet_v2\.safetensors: its hash .* its card"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.target,))
+
+
+def test_a_pickle_is_refused_and_its_code_does_not_run(stored, tmp_path):
+    replace_weights(stored, pickle.dumps(Payload(tmp_path / "ran")))
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        load_checkpoint("mobilenet_v2", stored)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("length", [0, 5, 1000, -1000])
+def test_a_file_that_ends_early_is_refused(stored, length):
+    data = (stored / "mobilenet_v2.safetensors").read_bytes()[:length]
+    replace_weights(stored, data)
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(stored, value):
+    tensors = safetensors.torch.load_file(stored / "mobilenet_v2.safetensors")
+    tensors["head.logit.bias"][0] = value
+    replace_weights(stored, safetensors.torch.save(tensors))
+    with pytest.raises(CheckpointError, match=r"head\.logit\.bias .* not finite"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+def test_weights_of_another_backbone_are_refused(stored):
+    change_card(stored, backbone="resnet18")
+    with pytest.raises(CheckpointError, match="do not fit the backbone"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+def test_a_card_without_its_weights_is_an_error(stored):
+    (stored / "mobilenet_v2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="the weights are not"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+def test_a_missing_checkpoint_is_answered_with_those_there(weights_dir):
+    with pytest.raises(CheckpointError, match="no such checkpoint; choose one of: mobilenet_v2"):
+        load_checkpoint("nothing", weights_dir)
+
+
+def test_a_backbone_that_is_not_trained_yet_is_answered_with_how_to_train_it(weights_dir):
+    with pytest.raises(CheckpointError, match="train DATA --backbone resnet18"):
+        load_checkpoint("resnet18", weights_dir)
+
+
+BROKEN_CARDS = {
+    "half a file": '{"name": "mobilenet_v2", "back',
+    "empty": "",
+    "a list": "[1, 2]",
+    "without a field": '{"name": "x", "backbone": "mobilenet_v2", "parameters": 1}',
+    "another backbone": '{"name":"x","backbone":"alexnet","sha256":"0","parameters":1}',
+    "backbone of another type": '{"name":"x","backbone":["a"],"sha256":"0","parameters":1}',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN_CARDS.values(), ids=BROKEN_CARDS)
+def test_a_broken_card_is_an_error_that_names_it(stored, text):
+    (stored / "mobilenet_v2.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"mobilenet_v2\.json: the card cannot be read"):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"temperature": 0},
+        {"temperature": -1.0},
+        {"temperature": "1.5"},
+        {"temperature": None},
+        {"temperature": float("nan")},
+        {"threshold": 50},
+    ],
+    ids=str,
+)
+def test_a_card_with_figures_that_make_no_sense_is_refused(stored, values):
+    change_card(stored, **values)
+    with pytest.raises(CheckpointError, match=r"mobilenet_v2\.json: the card cannot be read"):
+        read_card(stored / "mobilenet_v2.json")
+
+
+def test_a_card_may_hold_fields_of_a_later_version(stored):
+    change_card(stored, invented_later=1)
+    assert load_checkpoint("mobilenet_v2", stored).card.backbone == "mobilenet_v2"
+
+
+def test_cards_are_listed_best_on_validation_first_and_broken_ones_left_out(tmp_path):
+    save_untrained(tmp_path, name="good", auroc=0.9)
+    save_untrained(tmp_path, name="better", auroc=0.95)
+    save_untrained(tmp_path, name="a-worst", auroc=0.6)
+    save_untrained(tmp_path, name="unscored")
+    (tmp_path / "broken.json").write_text("{")
+    assert [card.name for card in list_cards(tmp_path)] == ["better", "good", "a-worst", "unscored"]
+    assert default_name(tmp_path) == "better"
+
+
+def test_an_empty_folder_is_answered_with_how_to_train(tmp_path):
+    assert list_cards(tmp_path) == []
+    with pytest.raises(CheckpointError, match="python -m heritage train"):
+        default_name(tmp_path)
+
+
+def test_the_environment_can_move_the_weights_folder(weights_dir, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights_dir))
+    assert [card.name for card in list_cards()] == ["mobilenet_v2"]
+    assert load_checkpoint("mobilenet_v2").card.name == "mobilenet_v2"
+
+
+def test_a_renamed_checkpoint_is_listed_under_the_name_it_can_be_loaded_by(stored):
+    for path in list(stored.iterdir()):
+        path.rename(path.with_stem("town_hall"))
+    (card,) = list_cards(stored)
+    assert card.title == "MobileNetV2 (town_hall)"
+    assert load_checkpoint(card.name, stored).card == card
+
+
+@pytest.mark.parametrize("part", ["safetensors", "json"])
+def test_a_write_that_is_interrupted_leaves_the_old_file(stored, monkeypatch, part):
+    def power_cut(descriptor):
+        raise OSError("no space left on device")
+
+    path = stored / f"mobilenet_v2.{part}"
+    old = path.read_bytes()
+    if part == "safetensors":
+        monkeypatch.setattr(os, "fsync", power_cut)
+    else:
+        replace = Path.replace
+
+        def cut_before_the_card(self, target):
+            if "json" in self.name:
+                raise OSError("power cut")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", cut_before_the_card)
+    with pytest.raises(OSError):
+        save_untrained(stored, "mobilenet_v2")
+    assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize("name", ["../x", "sub/x", "..", ".", "", "a\\b", "/x", "x\0", "C:x"])
+def test_a_name_cannot_leave_its_folder(weights_dir, tmp_path, name):
+    inner = tmp_path / "inner"
+    for folder in (inner / "sub", inner):
+        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (tmp_path, inner / "sub"):
+        for path in weights_dir.iterdir():
+            shutil.copy(path, folder / f"x{path.suffix}")
+    there = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="no name for a checkpoint"):
+        load_checkpoint(name, inner)
+    with pytest.raises(CheckpointError, match="no name for a checkpoint"):
+        save_untrained(inner, "resnet18", **{"name": name} if name else {"name": " "})
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
+def test_features_start_from_a_file_with_torchvisions_own_names(backbone, tmp_path):
+    import torchvision
+
+    net = getattr(torchvision.models, backbone)().eval()
+    safetensors.torch.save_file(net.state_dict(), tmp_path / "net.safetensors")
+    model = build_classifier(get_backbone(backbone)).eval()
+    head = {key: value.clone() for key, value in model.head.state_dict().items()}
+    load_features(model, tmp_path / "net.safetensors")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        features = model.features(x)
+        if backbone == "mobilenet_v2":
+            assert torch.equal(features, net.features(x))
+        else:
+            assert torch.equal(net.fc(features.mean((2, 3))), net(x))
+    assert all(torch.equal(head[key], value) for key, value in model.head.state_dict().items())
+
+
+def test_features_start_from_one_of_our_checkpoints(weights_dir):
+    trained = load_checkpoint("mobilenet_v2", weights_dir).model
+    model = build_classifier(get_backbone("mobilenet_v2")).eval()
+    load_features(model, weights_dir / "mobilenet_v2.safetensors")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.features(x), trained.features(x))
+        assert not torch.equal(model(x), trained(x))
+
+
+def test_features_of_another_backbone_are_refused(weights_dir):
+    model = build_classifier(get_backbone("resnet18"))
+    with pytest.raises(CheckpointError, match="do not fit the backbone"):
+        load_features(model, weights_dir / "mobilenet_v2.safetensors")
+
+
+def test_a_start_that_is_missing_or_a_pickle_is_refused(tmp_path):
+    model = build_classifier(get_backbone("resnet18"))
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        load_features(model, tmp_path / "none.safetensors")
+    torch.save(model.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="never read from pickles"):
+        load_features(model, tmp_path / "net.pth")

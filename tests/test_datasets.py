@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from helpers import crack_photo, labelled_folder
+
+from heritage.errors import DatasetError
+from heritage.training.augmentation import training_views
+from heritage.training.datasets import (
+    TRAIN,
+    VALIDATION,
+    PhotoCache,
+    Sample,
+    TrainingPhotos,
+    count_by,
+    read_samples,
+    read_unlabelled,
+    sampling_weights,
+    split_off_validation,
+    with_validation,
+)
+
+
+def manifest(folder, *lines):
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def split_of(samples, **fields):
+    return {s.split for s in samples if all(getattr(s, k) == v for k, v in fields.items())}
+
+
+def test_a_folder_gives_labels_by_class_and_groups_by_building(toy_data):
+    (toy_data / "sound" / "house0" / "notes.txt").write_text("not a photo")
+    crack_photo(toy_data / "sound" / "house0" / "deep" / "UPPER.JPG", cracked=False, seed=99)
+    samples = read_samples(toy_data)
+    assert len(samples) == 25
+    assert {s.path.parent.parent.name for s in samples if s.label == 1} == {"damaged"}
+    assert {s.split for s in samples} == {TRAIN}
+    assert {s.source for s in samples} == {"toy"}
+    assert {s.group for s in samples} == {f"house{n}" for n in range(4)} | {
+        os.path.join("house0", "deep")
+    }
+
+
+def test_photos_of_one_building_stay_together_even_across_classes(toy_data):
+    samples = with_validation(read_samples(toy_data))
+    houses = {s.group for s in samples}
+    assert all(len(split_of(samples, group=house)) == 1 for house in houses)
+
+
+def test_copies_of_a_photo_stay_together(tmp_path):
+    for n in range(5):
+        for label in ("damaged", "sound"):
+            for copy in range(3):
+                crack_photo(tmp_path / label / f"{n}-{copy}.jpg", label == "damaged", seed=n)
+    lines = [f"{p.relative_to(tmp_path)},{p.parent.name}" for p in sorted(tmp_path.rglob("*.jpg"))]
+    for samples in (
+        read_samples(tmp_path),
+        read_samples(manifest(tmp_path, "path,label", *lines)),
+    ):
+        parted = with_validation(samples, share=0.4)
+        content = {}
+        for sample in parted:
+            content.setdefault(sample.path.read_bytes(), set()).add(sample.split)
+        assert len(content) == 10
+        assert all(len(splits) == 1 for splits in content.values())
+
+
+def test_a_manifest_gives_every_column(tmp_path):
+    for n in range(4):
+        crack_photo(tmp_path / "photos" / f"{n}.jpg", seed=n)
+    path = manifest(
+        tmp_path,
+        "\ufeffpath,label,split,source,group,remark",
+        "photos/0.jpg,damaged,test,archive,tower,x",
+        "photos/1.jpg,sound,,,,",
+        f"{tmp_path / 'photos' / '2.jpg'},sound",
+        '"photos/3.jpg",damaged,validation,"Müller, 1890",gate,',
+    )
+    for given in (path, tmp_path):
+        first, second, third, fourth = read_samples(given)
+        assert first == Sample(tmp_path / "photos/0.jpg", 1.0, "test", "archive", "tower")
+        assert (second.label, second.split, second.source) == (0.0, TRAIN, "")
+        assert (third.path, third.split) == (tmp_path / "photos" / "2.jpg", TRAIN)
+        assert (fourth.source, fourth.group) == ("Müller, 1890", "gate")
+        assert second.group != third.group
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["path,label", "0.jpg,broken"], ["line 2", "'broken'", "sound, damaged"]),
+        (["path,label", "0.jpg,sound", "0.jpg,"], ["line 3", "''"]),
+        (["path,label", "gone.jpg,sound"], ["line 2", "no file gone.jpg"]),
+        (["path,label", ",sound"], ["line 2", "no file"]),
+        (["path,split", "0.jpg,train"], ["no column label"]),
+        (["file;label", "0.jpg;sound"], ["no column label, path"]),
+        (["path,label"], ["lists no photos"]),
+        ([""], ["cannot be read"]),
+        (["path,label", '0.jpg,"sound'], ["cannot be read"]),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_wrong_manifest_is_an_error_that_names_the_place(tmp_path, lines, words):
+    crack_photo(tmp_path / "0.jpg")
+    manifest(tmp_path, *lines)
+    with pytest.raises(DatasetError) as caught:
+        read_samples(tmp_path)
+    assert caught.value.subject == "manifest.csv"
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_manifest_that_is_no_text_is_an_error(tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00p\x00a")
+    with pytest.raises(DatasetError, match=r"manifest\.csv: it cannot be read"):
+        read_samples(tmp_path)
+
+
+def test_a_folder_without_photos_or_no_folder_at_all_is_an_error(tmp_path):
+    with pytest.raises(DatasetError, match="no photos in subfolders damaged and sound"):
+        read_samples(tmp_path)
+    with pytest.raises(DatasetError, match="no such folder or manifest; check the path"):
+        read_samples(tmp_path / "none")
+    with pytest.raises(DatasetError, match="holds no photos"):
+        read_unlabelled(tmp_path)
+
+
+def test_unlabelled_photos_have_no_label_whatever_their_folder_says(toy_data):
+    samples = read_unlabelled(toy_data / "damaged")
+    assert len(samples) == 12
+    assert all(np.isnan(s.label) and s.split == TRAIN for s in samples)
+    assert count_by(samples) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sound_buildings", [2, 3, 5])
+def test_both_classes_are_in_both_splits_even_if_one_is_rare(seed, sound_buildings, tmp_path):
+    samples = [Sample(tmp_path / f"d{n}", 1.0, group=f"house{n // 2}") for n in range(60)] + [
+        Sample(tmp_path / f"s{n}", 0.0, group=f"barn{n % sound_buildings}") for n in range(12)
+    ]
+    parted = with_validation(samples, seed=seed)
+    assert [(s.path, s.label, s.group) for s in parted] == [
+        (s.path, s.label, s.group) for s in samples
+    ]
+    for label in (0.0, 1.0):
+        assert split_of(parted, label=label) == {TRAIN, VALIDATION}
+    assert all(len(split_of(parted, group=s.group)) == 1 for s in samples)
+
+
+def test_about_the_asked_share_is_kept_for_validation(tmp_path):
+    samples = [Sample(tmp_path / str(n), float(n % 2), group=str(n)) for n in range(100)]
+    for share in (0.1, 0.2, 0.5):
+        held = [s for s in split_off_validation(samples, share, 0) if s.split == VALIDATION]
+        assert len(held) == pytest.approx(100 * share, abs=4)
+    assert split_off_validation(samples, 0.2, 1) == split_off_validation(samples, 0.2, 1)
+    assert split_off_validation(samples, 0.2, 1) != split_off_validation(samples, 0.2, 2)
+
+
+def test_given_splits_are_left_as_they_are(tmp_path):
+    samples = [
+        Sample(tmp_path / f"{split}{n}", float(n % 2), split, group="one")
+        for split in (TRAIN, VALIDATION, "test")
+        for n in range(4)
+    ]
+    assert with_validation(samples) == samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        ([(1.0, "a"), (0.0, "a")], "one building"),
+        ([(1.0, "a"), (1.0, "b"), (1.0, "c")], "both classes"),
+        ([(1.0, "a"), (1.0, "b"), (0.0, "c")], "single photo"),
+        ([(1.0, "a"), (1.0, "b"), (0.0, "c"), (0.0, "c")], "both classes"),
+    ],
+)
+def test_too_few_photos_to_split_are_an_error(tmp_path, samples, reason):
+    listed = [Sample(tmp_path / str(n), y, group=g) for n, (y, g) in enumerate(samples)]
+    with pytest.raises(DatasetError, match=reason):
+        with_validation(listed)
+
+
+def test_four_photos_are_enough_to_split(tmp_path):
+    samples = [Sample(tmp_path / str(n), float(n % 2), group=str(n)) for n in range(4)]
+    for label in (0.0, 1.0):
+        assert split_of(with_validation(samples), label=label) == {TRAIN, VALIDATION}
+
+
+def test_drawing_is_balanced_by_class_and_damped_by_source(tmp_path):
+    kinds = [("big", 1.0)] * 90 + [("small", 1.0)] * 10 + [("big", 0.0)] * 16
+    samples = [Sample(tmp_path / str(n), y, source=s) for n, (s, y) in enumerate(kinds)]
+    weights = sampling_weights(samples)
+    share = {
+        kind: sum(w for w, k in zip(weights.tolist(), kinds, strict=True) if k == kind)
+        for kind in set(kinds)
+    }
+    assert share["big", 1.0] + share["small", 1.0] == pytest.approx(share["big", 0.0])
+    assert share["big", 1.0] / share["small", 1.0] == pytest.approx((90 / 10) ** 0.5)
+
+
+def test_unlabelled_photos_are_drawn_as_a_class_of_their_own(tmp_path):
+    nan = float("nan")
+    labels = [1.0] * 3 + [0.0] * 5 + [nan] * 40
+    weights = sampling_weights([Sample(tmp_path / str(n), y) for n, y in enumerate(labels)])
+    assert weights[:3].sum() == pytest.approx(weights[3:8].sum())
+    assert weights[8:].sum() == pytest.approx(weights[:3].sum())
+
+
+def test_counts_are_per_split_and_class(tmp_path):
+    samples = [Sample(tmp_path / "a", 1.0), Sample(tmp_path / "b", 1.0, "test")] + [
+        Sample(tmp_path / "c", float("nan"))
+    ]
+    assert count_by(samples) == {
+        "train": {"sound": 0, "damaged": 1},
+        "test": {"sound": 0, "damaged": 1},
+    }
+
+
+def test_warming_names_every_unreadable_photo_at_once(toy_data):
+    broken = ["damaged/house0/0.jpg", "sound/house3/3.jpg"]
+    (toy_data / broken[0]).write_bytes(b"not a photo")
+    cut = (toy_data / broken[1]).read_bytes()
+    (toy_data / broken[1]).write_bytes(cut[: len(cut) // 2])
+    seen = []
+    with pytest.raises(DatasetError) as caught:
+        PhotoCache(64).warm(read_samples(toy_data), lambda: seen.append(1))
+    assert "2 photos" in str(caught.value)
+    assert "0.jpg: " in str(caught.value) and "3.jpg: " in str(caught.value)
+    assert len(seen) == 24
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_cache_gives_the_same_pixels_with_and_without_room(tmp_path, limit):
+    crack_photo(tmp_path / "a.png", size=(300, 200), seed=1)
+    cache = PhotoCache(100, limit_bytes=limit)
+    first, again = cache.pixels(tmp_path / "a.png"), cache.pixels(tmp_path / "a.png")
+    assert first.shape == (100, 150, 3) and first.dtype == np.uint8
+    assert np.array_equal(first, again)
+
+
+def test_what_was_decoded_once_is_not_read_again(tmp_path):
+    crack_photo(tmp_path / "a.jpg")
+    cache = PhotoCache(64)
+    kept = cache.pixels(tmp_path / "a.jpg").copy()
+    (tmp_path / "a.jpg").unlink()
+    assert np.array_equal(cache.pixels(tmp_path / "a.jpg"), kept)
+
+
+def test_training_photos_are_square_views_with_their_labels(tmp_path):
+    labelled_folder(tmp_path, per_class=1, size=(300, 150))
+    samples = read_samples(tmp_path)
+    photos = TrainingPhotos(samples, PhotoCache(150), training_views(96))
+    torch.manual_seed(0)
+    assert len(photos) == 2
+    for _ in range(20):
+        for index, sample in enumerate(samples):
+            view, label = photos[index]
+            assert view.shape == (3, 96, 96) and view.dtype == torch.uint8
+            assert label.item() == sample.label
+
+
+def test_views_keep_the_aspect_of_what_they_show():
+    pixels = torch.full((3, 200, 600), 255, dtype=torch.uint8)
+    pixels[:, 80:120, 280:320] = 0  # a square on a wide wall stays as wide as high
+    augment = training_views(128, smallest_crop=0.3, rotation_degrees=0, jitter=0)
+    torch.manual_seed(0)
+    checked = 0
+    for _ in range(60):
+        dark = augment(pixels).float().mean(0) < 128
+        rows, columns = dark.any(1).nonzero().flatten(), dark.any(0).nonzero().flatten()
+        if not len(rows) or rows[0] == 0 or rows[-1] == 127 or columns[0] == 0:
+            continue
+        if columns[-1] < 127:
+            checked += 1
+            assert len(rows) == pytest.approx(len(columns), abs=4)
+    assert checked >= 10
