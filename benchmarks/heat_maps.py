@@ -31,7 +31,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds\n")
     print(
-        "| Backbone | ours, ms | bare forward, ms | pytorch-grad-cam, ms | forward / ours | pytorch-grad-cam / ours |"
+        "| Backbone | ours, ms | bare forward, ms | pytorch-grad-cam, ms "
+        "| forward / ours | pytorch-grad-cam / ours |"
     )
     print("|---|--:|--:|--:|--:|--:|")
     for backbone in BACKBONES.values():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_a_folder_gives_labels_by_class_and_groups_by_building(toy_data):
     assert {s.split for s in samples} == {TRAIN}
     assert {s.source for s in samples} == {"toy"}
     assert {s.group for s in samples} == {f"house{n}" for n in range(4)} | {
-        os.path.join("house0", "deep")
+        str(Path("house0", "deep"))
     }
 
 
@@ -212,8 +212,10 @@ def test_unlabelled_photos_are_drawn_as_a_class_of_their_own(tmp_path):
 
 
 def test_counts_are_per_split_and_class(tmp_path):
-    samples = [Sample(tmp_path / "a", 1.0), Sample(tmp_path / "b", 1.0, "test")] + [
-        Sample(tmp_path / "c", float("nan"))
+    samples = [
+        Sample(tmp_path / "a", 1.0),
+        Sample(tmp_path / "b", 1.0, "test"),
+        Sample(tmp_path / "c", float("nan")),
     ]
     assert count_by(samples) == {
         "train": {"sound": 0, "damaged": 1},
@@ -254,7 +256,7 @@ def test_what_was_decoded_once_is_not_read_again(tmp_path):
 def test_training_photos_are_square_views_with_their_labels(tmp_path):
     labelled_folder(tmp_path, per_class=1, size=(300, 150))
     samples = read_samples(tmp_path)
-    photos = TrainingPhotos(samples, PhotoCache(150), training_views(96))
+    photos = TrainingPhotos(samples, PhotoCache(150), training_views(96), training_views(96))
     torch.manual_seed(0)
     assert len(photos) == 2
     for _ in range(20):
@@ -262,6 +264,13 @@ def test_training_photos_are_square_views_with_their_labels(tmp_path):
             view, label = photos[index]
             assert view.shape == (3, 96, 96) and view.dtype == torch.uint8
             assert label.item() == sample.label
+
+
+def test_damaged_photos_have_augmentation_of_their_own(tmp_path):
+    crack_photo(tmp_path / "a.jpg")
+    samples = [Sample(tmp_path / "a.jpg", label) for label in (1.0, 0.0, float("nan"))]
+    photos = TrainingPhotos(samples, PhotoCache(64), lambda x: x * 0 + 1, lambda x: x * 0)
+    assert [photos[i][0].float().mean().item() for i in range(3)] == [1, 0, 0]
 
 
 def test_views_keep_the_aspect_of_what_they_show():

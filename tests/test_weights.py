@@ -1,4 +1,4 @@
-"""What ships in `weights/` and `samples/`: it loads, is light, says what it is, and does its job."""
+"""What ships in `weights/` and `samples/`: it loads, is light, and does its job."""
 
 import subprocess
 import sys

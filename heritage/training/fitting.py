@@ -97,7 +97,13 @@ class TrainingConfig:
             ("epochs", self.epochs >= 1, "choose 1 or more"),
             ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
             ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
             ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
+            (
+                "smallest_crop_sound",
+                0 < self.smallest_crop_sound <= 1,
+                "choose a share above 0, at most 1",
+            ),
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
             ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
             ("workers", self.workers >= 0, "choose 0 or more"),

@@ -82,7 +82,7 @@ def train(
     )
     data_note: dict[str, Any] = {
         "photos": count_by(samples),
-        "sources": sorted({s.source for s in samples}),
+        "sources": sorted({s.source for s in samples if s.split == TRAIN}),
     }
     if extra:
         data_note["unlabelled"] = len(extra)

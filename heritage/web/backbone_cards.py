@@ -48,7 +48,7 @@ def _comparison(cards: list[ModelCard]) -> pd.DataFrame:
         row: dict[str, Any] = {"Backbone": card.title}
         for split in ("test_other_source", "test"):
             for figure in ("balanced_accuracy", "auroc"):
-                title = f"{SPLIT_TITLES[split]}: {FIGURE_TITLES[figure].lower()}"
+                title = f"{SPLIT_TITLES[split]}: {FIGURE_TITLES[figure]}"
                 row[title] = interval_text(card.metrics.get(split, {}), figure)
         row["Parameters"] = card.parameters / 1e6
         row["File"] = (weights_dir() / f"{card.name}.safetensors").stat().st_size / 2**20

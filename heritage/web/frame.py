@@ -12,6 +12,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from heritage.errors import HeritageError
 
 _HERE = Path(__file__).parent
+KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes"}
 _PAGES = (
     ("app.py", "Home", ":material/home:"),
     ("pages/1_Inspect.py", "Inspect", ":material/search:"),
@@ -27,6 +28,9 @@ def frame(title: str) -> None:
         layout="wide",
         initial_sidebar_state="collapsed",
     )
+    for key in KEPT_CHOICES & st.session_state.keys():
+        # Assigning it anew makes Streamlit keep a choice whose widget this page does not show.
+        st.session_state[key] = st.session_state[key]
     st.html(_HERE / "style.css")
     with st.container(horizontal=True, vertical_alignment="center", key="masthead"):
         with st.container(key="wordmark", width="content"):

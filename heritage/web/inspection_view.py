@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from heritage.bands import BANDS, Band
+from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
@@ -65,6 +65,8 @@ def band_badge(band: Band) -> str:
 @st.fragment
 def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
     """A fragment: changing colours or opacity repeats this part only, and never the inspection."""
+    for key in ("hot_only", "boxes"):
+        st.session_state.setdefault(key, True)
     look = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         colour_map = st.selectbox(
@@ -77,13 +79,12 @@ def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None
         )
         hot_only = st.toggle(
             "Only where it is hot",
-            value=True,
             key="hot_only",
             disabled=not inspection.evidence,
             help="Leaves cold parts of the photo in their own colours. Off: the whole photo is "
             "tinted, as in the literature.",
         )
-        show_boxes = st.toggle("Boxes", value=True, key="boxes", disabled=not inspection.regions)
+        show_boxes = st.toggle("Boxes", key="boxes", disabled=not inspection.regions)
     with look:
         opacity = compare_viewer(
             photo_url=photo_url(photo.sha256, photo),
@@ -93,11 +94,12 @@ def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None
             aspect=photo.width / photo.height,
             title=photo.name,
             boxes=_boxes(inspection),
-            opacity_percent=START_OPACITY_PERCENT,
+            opacity_percent=st.session_state.get("opacity", START_OPACITY_PERCENT),
             show_boxes=show_boxes,
             colour_bar=[f"rgb({r} {g} {b})" for r, g, b in colour_table(colour_map)[::15]],
             key="viewer",
         )
+    st.session_state["opacity"] = opacity
     where, facts = st.columns((3, 2), gap="large")
     with where:
         _show_regions(inspection)
@@ -113,6 +115,11 @@ def _show_regions(inspection: Inspection) -> None:
             "**No evidence.** Nothing in this photo speaks for damage, so there is no heat to show."
         )
         return
+    if inspection.band == SOUND.name:
+        st.caption(
+            "At so low a damage %, heat shows where the little that speaks for damage comes from. "
+            "It is no finding."
+        )
     st.dataframe(
         pd.DataFrame(
             [

@@ -31,20 +31,17 @@ def choose_checkpoint() -> ModelCard | None:
             icon=":material/model_training:",
         )
         return None
-    # The page's own copy: a widget's state is dropped when another page is shown.
-    kept = st.session_state.get("checkpoint_kept")
-    names = list(cards)
+    if st.session_state.get("checkpoint") not in cards:
+        st.session_state.pop("checkpoint", None)
     name = st.selectbox(
         "Backbone",
-        names,
-        index=names.index(kept) if kept in names else 0,
+        list(cards),
         format_func=lambda name: _title_with_accuracy(cards[name]),
         help="The neural network that reads the photo. The figure is its balanced accuracy on "
         "photos of other sources than it learned from; see Backbones.",
         key="checkpoint",
         width=340,
     )
-    st.session_state["checkpoint_kept"] = name
     return cards[name]
 
 

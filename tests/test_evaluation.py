@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import crack_photo
+from scipy.special import expit
+
+from heritage.checkpoints import load_checkpoint
+from heritage.errors import PhotoError
+from heritage.training.datasets import PhotoCache, Sample
+from heritage.training.evaluation import (
+    Predictions,
+    balanced_log_loss,
+    calibration_error,
+    fit_temperature,
+    predict,
+    report,
+)
+
+FIGURES = {
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "f1",
+    "recall_damaged",
+    "recall_sound",
+    "ece",
+}
+
+
+def predictions(logits, labels, sources=None, groups=None):
+    n = len(logits)
+    return Predictions(
+        np.asarray(logits, float),
+        np.asarray(labels, float),
+        tuple(sources or [""] * n),
+        tuple(groups or [str(i) for i in range(n)]),
+    )
+
+
+def drawn(n, seed=0, sharper=1.0):
+    """Photos whose label really is 1 with probability sigmoid(logit / sharper)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, n)
+    return predictions(logits * sharper, rng.random(n) < expit(logits))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "error"),
+    [
+        ([0.75] * 4, [1, 1, 1, 0], 0.0),
+        ([0.9] * 4, [0, 0, 0, 0], 0.9),
+        ([1.0, 0.0], [1, 0], 0.0),
+        ([1.0, 0.0], [0, 1], 1.0),
+        ([0.25, 0.25, 0.85, 0.85], [0, 0, 1, 1], 0.2),
+        ([0.21, 0.29], [0, 1], 0.25),
+    ],
+)
+def test_calibration_error_of_known_cases(probabilities, labels, error):
+    found = calibration_error(np.array(probabilities), np.array(labels))
+    assert found == pytest.approx(error, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_recovered(temperature):
+    found = fit_temperature(drawn(20_000, sharper=temperature))
+    assert found == pytest.approx(temperature, rel=0.1)
+
+
+def test_calibration_gives_the_rare_class_as_much_weight():
+    scores = drawn(20_000, sharper=3.0)
+    rng = np.random.default_rng(1)
+    kept = np.flatnonzero((scores.labels == 1) | (rng.random(20_000) < 0.1))
+    assert fit_temperature(scores.take(kept)) == pytest.approx(3.0, rel=0.1)
+
+
+def test_the_loss_of_a_coin_toss_is_log_two_whatever_the_class_counts():
+    assert balanced_log_loss(predictions([0] * 10, [1] * 9 + [0])) == pytest.approx(np.log(2))
+
+
+def test_known_figures_are_right():
+    table = report(predictions([2, 1, -1, -2, 1, -1], [1, 1, 1, 0, 0, 0]), 1.0)
+    assert (table["n"], table["n_damaged"], table["n_sound"]) == (6, 3, 3)
+    values = {name: table[name]["value"] for name in FIGURES}
+    assert values["accuracy"] == values["balanced_accuracy"] == pytest.approx(2 / 3, abs=1e-4)
+    assert values["recall_damaged"] == values["recall_sound"] == pytest.approx(2 / 3, abs=1e-4)
+    assert values["f1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert values["auroc"] == pytest.approx(7 / 9, abs=1e-4)
+
+
+def test_always_answering_damaged_does_not_look_good():
+    table = report(predictions([3] * 60, [1] * 50 + [0] * 10), 1.0)
+    assert table["accuracy"]["value"] > 0.8
+    assert table["balanced_accuracy"]["value"] == 0.5
+    assert table["auroc"]["value"] == 0.5
+    assert table["recall_sound"]["value"] == 0
+
+
+def test_the_threshold_and_the_temperature_decide_what_is_called_damaged():
+    scores = predictions([2.0, 2.0, -2.0], [1, 0, 0])
+    assert report(scores, 1.0, threshold=0.8)["recall_damaged"]["value"] == 1
+    assert report(scores, 4.0, threshold=0.8)["recall_damaged"]["value"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("n", [12, 100])
+def test_every_interval_contains_its_value(seed, n):
+    table = report(drawn(n, seed), 1.0)
+    for name in FIGURES:
+        assert 0 <= table[name]["low"] <= table[name]["value"] <= table[name]["high"] <= 1
+
+
+def test_more_photos_make_an_interval_narrower():
+    def width(n):
+        figure = report(drawn(n), 1.0)["balanced_accuracy"]
+        return figure["high"] - figure["low"]
+
+    assert width(800) < 0.6 * width(100)
+
+
+def test_photos_of_one_building_are_not_taken_for_independent_evidence():
+    once = drawn(30)
+    repeated = once.take(np.repeat(np.arange(30), 9))
+    alone = predictions(repeated.logits, repeated.labels)
+
+    def width(scores):
+        figure = report(scores, 1.0)["balanced_accuracy"]
+        return figure["high"] - figure["low"]
+
+    assert width(repeated) > 2 * width(alone)
+    assert width(repeated) == pytest.approx(width(once), rel=0.2)
+
+
+def test_a_source_with_one_class_gets_only_the_recall_of_that_class():
+    table = report(
+        predictions(
+            [2, -1, 1, -2, 3, 1],
+            [1, 0, 1, 0, 1, 1],
+            ["mixed"] * 4 + ["ruins"] * 2,
+        ),
+        1.0,
+    )
+    counts = {"n", "n_damaged", "n_sound"}
+    assert set(table["sources"]["ruins"]) == counts | {"recall_damaged"}
+    assert set(table["sources"]["mixed"]) == counts | FIGURES
+    assert table["sources"]["ruins"]["n"] == 2
+    assert set(report(predictions([1, -1], [0, 0]), 1.0)) == counts | {"recall_sound"}
+
+
+def test_a_single_source_is_not_reported_twice():
+    assert "sources" not in report(drawn(10), 1.0)
+
+
+def test_figures_can_be_repeated():
+    assert report(drawn(40), 1.3) == report(drawn(40), 1.3)
+
+
+@pytest.fixture
+def network(weights_dir):
+    checkpoint = load_checkpoint("mobilenet_v2", weights_dir)
+    return checkpoint.model, checkpoint.backbone
+
+
+@pytest.fixture
+def mixed_shapes(tmp_path):
+    sizes = [(240, 180), (180, 240), (240, 180), (300, 100), (240, 180), (180, 240), (240, 180)]
+    for n, size in enumerate(sizes):
+        crack_photo(tmp_path / f"{n}.png", cracked=n % 2, size=size, seed=n)
+    return [
+        Sample(tmp_path / f"{n}.png", float(n % 2), "test", f"source{n}", f"group{n}")
+        for n in range(len(sizes))
+    ]
+
+
+def test_an_answer_does_not_depend_on_the_photos_it_is_batched_with(network, mixed_shapes):
+    cache = PhotoCache(448)
+    counted = []
+    alone = predict(*network, mixed_shapes, cache, batch_size=1)
+    for batch_size in (2, 3, 32):
+        together = predict(
+            *network, mixed_shapes, cache, batch_size=batch_size, on_batch=counted.append
+        )
+        assert together.logits == pytest.approx(alone.logits, abs=1e-4)
+        assert sum(counted) == len(mixed_shapes)
+        counted.clear()
+    assert len(set(alone.logits.round(6))) == len(mixed_shapes)
+    assert alone.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert alone.sources == tuple(f"source{n}" for n in range(7))
+    assert alone.groups == tuple(f"group{n}" for n in range(7))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predicting_gives_the_model_back_as_it_was(network, mixed_shapes, training):
+    model, backbone = network
+    model.train(training)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    predict(model, backbone, mixed_shapes[:2], PhotoCache(448))
+    assert model.training == training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    mixed_shapes[1].path.write_bytes(b"no photo")
+    with pytest.raises(PhotoError):
+        predict(model, backbone, mixed_shapes, PhotoCache(448))
+    assert model.training == training
+    assert torch.is_grad_enabled()

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import crack_photo, labelled_folder
+from sklearn.metrics import roc_auc_score
+
+from heritage.backbones import get_backbone
+from heritage.cards import read_card
+from heritage.checkpoints import load_checkpoint
+from heritage.errors import CheckpointError, DatasetError, TrainingError
+from heritage.inputs import working_side_px
+from heritage.training.datasets import (
+    VALIDATION,
+    PhotoCache,
+    read_samples,
+    read_unlabelled,
+    with_validation,
+)
+from heritage.training.evaluation import balanced_log_loss, predict
+from heritage.training.fitting import EpochRecord, Step, TrainingConfig, fit
+from heritage.training.run import evaluate, train
+
+QUICK = TrainingConfig(
+    backbone="resnet18",
+    init="scratch",
+    epochs=2,
+    batch_size=4,
+    learning_rate=1e-3,
+    head_rate_factor=1.0,
+    ema_decay=0.5,
+    workers=0,
+)
+
+
+class Stopped(Exception):
+    """Raised by a listener, as a user's Ctrl-C or a power cut would end the run."""
+
+
+def stop_at(epoch):
+    def listen(event):
+        if isinstance(event, Step) and event.epoch == epoch:
+            raise Stopped
+
+    return listen
+
+
+def without_times(history):
+    return [replace(record, seconds=0.0) for record in history]
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return with_validation(read_samples(labelled_folder(tmp_path / "few", per_class=5)))
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(samples, tmp_path, weights_dir):
+    whole, history = fit(QUICK, samples, tmp_path / "whole", teacher_folder=weights_dir)
+    with pytest.raises(Stopped):
+        fit(QUICK, samples, tmp_path / "cut", teacher_folder=weights_dir, listen=stop_at(2))
+    seen = []
+    resumed, resumed_history = fit(
+        QUICK, samples, tmp_path / "cut", teacher_folder=weights_dir, listen=seen.append
+    )
+    assert {event.epoch for event in seen} == {2}
+    assert without_times(resumed_history) == without_times(history)
+    state = resumed.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in whole.state_dict().items())
+
+
+def test_a_run_killed_with_sigkill_goes_on_where_it_was(toy_data, tmp_path):
+    flags = [
+        f"--{key.replace('_', '-')}={value}"
+        for key, value in asdict(replace(QUICK, epochs=4)).items()
+        if value not in ("", True)
+    ]
+    run_dir, out = tmp_path / "run", tmp_path / "out"
+    places = [str(toy_data), "--run", str(run_dir), "--out", str(out)]
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heritage", "train", *places, *flags],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        while not (run_dir / "state.safetensors").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        told = process.stderr.read().decode()
+    assert process.returncode == -signal.SIGKILL, told
+    assert not out.exists()
+    seen = []
+    card = train(replace(QUICK, epochs=4), toy_data, out=out, run_dir=run_dir, listen=seen.append)
+    assert min(event.epoch for event in seen) >= 2
+    assert [record["epoch"] for record in card.training["history"]] == [1, 2, 3, 4]
+    assert load_checkpoint("resnet18", out).card.name == "resnet18"
+    assert not run_dir.exists()
+
+
+def test_other_settings_in_the_same_run_folder_are_refused(samples, tmp_path, weights_dir):
+    with pytest.raises(Stopped):
+        fit(QUICK, samples, tmp_path / "run", teacher_folder=weights_dir, listen=stop_at(2))
+    state = (tmp_path / "run" / "state.safetensors").read_bytes()
+    other = replace(QUICK, learning_rate=2e-3)
+    with pytest.raises(TrainingError, match="holds a run with other settings; .* --restart"):
+        fit(other, samples, tmp_path / "run", teacher_folder=weights_dir)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == state
+
+
+def test_restart_forgets_the_run_but_touches_nothing_else_in_its_folder(toy_data, tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "thesis.docx").write_text("three years of work")
+    with pytest.raises(Stopped):
+        train(QUICK, toy_data, out=tmp_path, run_dir=run_dir, listen=stop_at(2))
+    first = []
+    train(
+        replace(QUICK, epochs=1),
+        toy_data,
+        out=tmp_path,
+        run_dir=run_dir,
+        restart=True,
+        listen=first.append,
+    )
+    assert first[0].epoch == 1
+    assert [path.name for path in run_dir.iterdir()] == ["thesis.docx"]
+
+
+def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(
+    samples, tmp_path, weights_dir
+):
+    (tmp_path / "state.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(TrainingError, match=r"state\.safetensors: it cannot be read.*--restart"):
+        fit(QUICK, samples, tmp_path, teacher_folder=weights_dir)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("smallest_crop", 0.0),
+        ("smallest_crop_sound", 1.5),
+        ("validation_share", 0.0),
+        ("validation_share", 1.0),
+        ("teacher_temperature", 0.0),
+        ("frozen_blocks", -1),
+        ("workers", -1),
+    ],
+)
+def test_a_setting_with_which_no_run_can_be_made_is_refused_at_once(field, value):
+    with pytest.raises(TrainingError, match=f"{field}: it cannot be {value}; choose"):
+        replace(QUICK, **{field: value})
+
+
+def test_a_network_learns_what_a_crack_is(tmp_path, weights_dir):
+    config = replace(QUICK, epochs=6, batch_size=8)
+    samples = with_validation(read_samples(labelled_folder(tmp_path / "seen")))
+    model, history = fit(config, samples, tmp_path / "run", teacher_folder=weights_dir)
+    unseen = read_samples(labelled_folder(tmp_path / "unseen", first_seed=1000))
+    backbone = get_backbone("resnet18")
+    found = predict(model, backbone, unseen, PhotoCache(working_side_px(backbone)))
+    assert history[-1].train_loss < history[0].train_loss
+    assert roc_auc_score(found.labels, found.logits) > 0.9
+
+
+def test_the_best_epoch_is_kept_and_a_run_that_gets_worse_stops(toy_data, tmp_path, weights_dir):
+    samples = with_validation(read_samples(toy_data))
+    # With the answers of the validation photos swapped, learning makes validation worse.
+    swapped = [replace(s, label=1 - s.label) if s.split == VALIDATION else s for s in samples]
+    config = replace(QUICK, epochs=12, batch_size=8, patience=2)
+    backbone = get_backbone("resnet18")
+    cache = PhotoCache(working_side_px(backbone))
+    model, history = fit(config, swapped, tmp_path / "run", teacher_folder=weights_dir, cache=cache)
+    losses = [record.validation_loss for record in history]
+    assert len(history) < config.epochs
+    assert len(history) - 1 - int(np.argmin(losses)) == config.patience
+    validation = [s for s in swapped if s.split == VALIDATION]
+    kept = balanced_log_loss(predict(model, backbone, validation, cache))
+    assert kept == pytest.approx(min(losses), abs=1e-4)
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_teacher_teaches_even_where_no_photo_of_a_batch_is_labelled(tmp_path, weights_dir):
+    labelled_folder(tmp_path / "few", per_class=3)
+    for n in range(24):
+        crack_photo(tmp_path / "more" / f"{n}.jpg", cracked=n % 2, seed=500 + n)
+    samples = with_validation(read_samples(tmp_path / "few"))
+    samples += read_unlabelled(tmp_path / "more")
+    config = replace(QUICK, epochs=1, batch_size=2, teacher="mobilenet_v2")
+    steps = []
+    _, history = fit(
+        config, samples, tmp_path / "run", teacher_folder=weights_dir, listen=steps.append
+    )
+    assert sum(isinstance(event, Step) for event in steps) == 14
+    assert np.isfinite([event.loss for event in steps if isinstance(event, Step)]).all()
+    assert np.isfinite(history[0].train_loss)
+
+
+def test_a_student_comes_closer_to_its_teacher(samples, tmp_path, weights_dir):
+    taught = replace(QUICK, epochs=3, teacher="mobilenet_v2", teacher_share=1.0, feature_share=1.0)
+    _, history = fit(taught, samples, tmp_path / "run", teacher_folder=weights_dir)
+    assert history[-1].train_loss < history[0].train_loss
+
+
+def test_a_teacher_may_be_a_file_elsewhere_and_must_exist(samples, tmp_path, weights_dir):
+    file = replace(QUICK, epochs=1, teacher=str(weights_dir / "mobilenet_v2.safetensors"))
+    fit(file, samples, tmp_path / "run", teacher_folder=tmp_path)
+    with pytest.raises(CheckpointError, match="no_such_teacher"):
+        fit(
+            replace(QUICK, teacher="no_such_teacher"),
+            samples,
+            tmp_path / "other",
+            teacher_folder=weights_dir,
+        )
+
+
+def test_unlabelled_photos_without_a_teacher_are_refused(toy_data, tmp_path):
+    with pytest.raises(TrainingError, match="only a teacher can label these photos"):
+        train(QUICK, toy_data, out=tmp_path, unlabelled=toy_data / "sound")
+
+
+def test_frozen_blocks_keep_weights_and_statistics(samples, tmp_path, weights_dir):
+    config = TrainingConfig(
+        **asdict(QUICK)
+        | {
+            "backbone": "mobilenet_v2",
+            "init": str(weights_dir / "mobilenet_v2.safetensors"),
+            "epochs": 1,
+            "frozen_blocks": 5,
+        }
+    )
+    model, _ = fit(config, samples, tmp_path / "run", teacher_folder=weights_dir)
+    start = load_checkpoint("mobilenet_v2", weights_dir).model.features.state_dict()
+    end = model.features.state_dict()
+    floats = [key for key, value in start.items() if value.is_floating_point()]
+    frozen = [key for key in floats if int(key.split(".")[0]) < 5]
+    assert frozen
+    assert all(torch.equal(start[key], end[key]) for key in frozen)
+    assert not any(
+        torch.equal(start[key], end[key]) for key in set(floats) - set(frozen) if "conv" in key
+    )
+
+
+def test_one_unreadable_photo_stops_the_run_before_it_starts(toy_data, tmp_path):
+    (toy_data / "sound" / "house1" / "1.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"1\.jpg: the file is empty"):
+        train(QUICK, toy_data, out=tmp_path / "out", run_dir=tmp_path / "run")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../escaped", "a/b"])
+def test_a_name_that_leaves_the_folder_is_refused_before_training(toy_data, tmp_path, name):
+    with pytest.raises(CheckpointError, match="no name for a checkpoint"):
+        train(QUICK, toy_data, out=tmp_path / "out", name=name, restart=True)
+
+
+def test_the_card_tells_how_the_checkpoint_was_made_and_how_good_it_is(tmp_path, weights_dir):
+    lines = ["path,label,split,source,group"]
+    for split, sources in {
+        "train": ["archive"],
+        "validation": ["archive"],
+        "test": ["archive", "visit"],
+    }.items():
+        for source in sources:
+            for n in range(6):
+                name = f"{split}-{source}-{n}.jpg"
+                crack_photo(tmp_path / name, cracked=n % 2, seed=len(lines))
+                label = ("sound", "damaged")[n % 2]
+                lines.append(f"{name},{label},{split},{source},{split}{source}{n // 2}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    config = replace(QUICK, epochs=1, teacher=str(weights_dir / "mobilenet_v2.safetensors"))
+    train(
+        config,
+        tmp_path / "manifest.csv",
+        out=tmp_path / "out",
+        name="mine",
+        run_dir=tmp_path / "run",
+        licence="CC BY 4.0",
+    )
+    card = read_card(tmp_path / "out" / "mine.json")
+    assert set(card.training["config"]) == {field.name for field in fields(TrainingConfig)}
+    assert card.training["config"]["teacher"] == "mobilenet_v2"
+    assert card.training["config"]["learning_rate"] == config.learning_rate
+    (record,) = card.training["history"]
+    assert set(record) == {field.name for field in fields(EpochRecord)}
+    assert card.data["photos"] == {
+        "train": {"sound": 3, "damaged": 3},
+        "validation": {"sound": 3, "damaged": 3},
+        "test": {"sound": 6, "damaged": 6},
+    }
+    assert card.data["sources"] == ["archive", "visit"]
+    assert set(card.metrics) == {"validation", "test"}
+    for table in (
+        card.metrics["validation"],
+        card.metrics["test"],
+        *card.metrics["test"]["sources"].values(),
+    ):
+        for figure in ("balanced_accuracy", "auroc", "f1", "recall_sound", "ece"):
+            found = table[figure]
+            assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    assert set(card.metrics["test"]["sources"]) == {"archive", "visit"}
+    assert card.licence == "CC BY 4.0" and card.limits and card.created
+    assert 0.2 <= card.temperature <= 10
+    text = (tmp_path / "out" / "mine.json").read_text()
+    assert str(tmp_path) not in text and str(weights_dir) not in text and os.sep * 2 not in text
+    assert json.loads(text)["backbone"] == "resnet18"
+
+
+def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
+    """The weights scored are the weights stored, so anybody can repeat the card's figures."""
+    lines = ["path,label,split"]
+    for n in range(18):
+        crack_photo(tmp_path / f"{n}.jpg", cracked=n % 2, seed=n)
+        split = "train" if n < 8 else "validation" if n < 12 else "test"
+        lines.append(f"{n}.jpg,{('sound', 'damaged')[n % 2]},{split}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    card = train(QUICK, tmp_path, out=tmp_path / "out", run_dir=tmp_path / "run")
+    again = evaluate("resnet18", tmp_path, tmp_path / "out")
+    assert again.metrics == card.metrics
+    assert again.temperature == card.temperature
