@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
-import struct
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ExifTags import GPS, IFD, Base
+from PIL.ExifTags import Base
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -28,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 
 from heritage.errors import PhotoError, one_line
+from heritage.exif import Entries, camera, directory, position, read_exif, taken_at, whole_number
 
 SUFFIXES: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif")
 
@@ -126,7 +125,7 @@ def open_photo(
     data = _read(source, label, limits)
     fmt = _identify(label, data)
     try:
-        im, orientation, exif = _open_header(fmt, data)
+        im, orientation, facts = _open_header(fmt, data)
         width, height = im.size[::-1] if orientation >= 5 else im.size
     except Exception as exc:
         raise _unreadable(label, fmt, data, exc) from exc
@@ -140,9 +139,9 @@ def open_photo(
         width=width,
         height=height,
         format=fmt,
-        taken_at=_taken_at(exif),
-        camera=_camera(exif),
-        **_position(exif),
+        taken_at=taken_at(facts),
+        camera=camera(facts),
+        **position(facts),
     )
 
 
@@ -208,9 +207,9 @@ def _identify(name: str, data: bytes) -> str:
         text = not re.search(rb"[\0-\x08\x0e-\x1f]", data[:1100])
         raise PhotoError(name, "this is text" if text else "this is no image we know", _CHOOSE)
     if found == "TIFF":
-        ifd = _directory(data)
+        ifd = directory(data)
         # Raw files are TIFFs that show a thumbnail to whoever reads only their first page.
-        thumbnail_first = _whole(ifd, Base.NewSubfileType) & 1 and Base.SubIFDs in ifd
+        thumbnail_first = whole_number(ifd, Base.NewSubfileType) & 1 and Base.SubIFDs in ifd
         if Base.DNGVersion in ifd or thumbnail_first or name.lower().endswith(_RAW_SUFFIXES):
             found = "a camera raw file"
     elif found == "HEIF":
@@ -271,14 +270,14 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
 }
 
 
-def _open_header(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int, dict[int, Any]]:
+def _open_header(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int, Entries]:
     """Returns the undecoded image, the orientation (1 if the plugin itself turns), EXIF facts."""
     im = _OPENERS[fmt](io.BytesIO(data))
     if fmt == "TIFF":
-        return im, 1, _exif_facts(data)
-    exif = _exif_facts(_png_chunk(data, b"eXIf") if fmt == "PNG" else im.info.get("exif") or b"")
-    orientation = _whole(exif, Base.Orientation)
-    return im, orientation if orientation in _TURNS and fmt != "HEIF" else 1, exif
+        return im, 1, read_exif(data)
+    facts = read_exif(_png_chunk(data, b"eXIf") if fmt == "PNG" else im.info.get("exif") or b"")
+    orientation = whole_number(facts, Base.Orientation)
+    return im, orientation if orientation in _TURNS and fmt != "HEIF" else 1, facts
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
@@ -311,94 +310,6 @@ def _unreadable(name: str, fmt: str, data: bytes, exc: Exception) -> PhotoError:
     cut = "truncated" in str(exc).lower() or end not in data[-65_536:]
     cut = cut or (fmt == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data))
     return PhotoError(name, f"the {fmt} {'ends early' if cut else 'is damaged'}", _COPY_AGAIN)
-
-
-# --- EXIF ------------------------------------------------------------------------------------
-# Read here and not by Pillow, which warns of each broken entry.
-
-_KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # field type to struct
-
-
-def _exif_facts(exif: bytes) -> dict[int, Any]:
-    """Tag to values of the first and the EXIF directory, and under GPSInfo those of the GPS."""
-    exif = re.sub(rb"^(Exif\0\0)+", b"", exif)
-    facts = _directory(exif)
-    gps = _directory(exif, _whole(facts, IFD.GPSInfo))
-    return facts | _directory(exif, _whole(facts, IFD.Exif)) | {IFD.GPSInfo: gps}
-
-
-def _directory(tiff: bytes, start: int | None = None) -> dict[int, Any]:
-    """Reads one image file directory, by default the first; what is broken is left out.
-
-    Returns:
-        Tag to text, or to a tuple of one or more int; rationals as float, nan over zero.
-    """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 10:
-        return {}
-    start = struct.unpack_from(order + "L", tiff, 4)[0] if start is None else start
-    if not 8 <= start <= len(tiff) - 2:
-        return {}
-    entries: dict[int, Any] = {}
-    end = start + 2 + 12 * struct.unpack_from(order + "H", tiff, start)[0]
-    for at in range(start + 2, min(end, len(tiff) - 11), 12):
-        tag, kind, count = struct.unpack_from(order + "HHL", tiff, at)
-        fields = _KINDS.get(kind, "")
-        size = struct.calcsize("=" + fields) * count
-        place = at + 8 if size <= 4 else struct.unpack_from(order + "L", tiff, at + 8)[0]
-        # What we ask for is short; the strip tables of a TIFF are not.
-        if not 0 < size <= 4096 or place + size > len(tiff):
-            continue
-        layout = order + (f"{count}s" if kind == 2 else fields * count)
-        values = struct.unpack_from(layout, tiff, place)
-        if kind == 2:
-            entries[tag] = values[0].split(b"\0")[0].decode("utf-8", "ignore").strip()
-        elif len(fields) == 2:
-            pairs = zip(values[::2], values[1::2], strict=True)
-            entries[tag] = tuple(a / b if b else math.nan for a, b in pairs)
-        else:
-            entries[tag] = values
-    return entries
-
-
-def _whole(entries: dict[int, Any], tag: int) -> int:
-    first = entries.get(tag, (0,))[:1]
-    return first[0] if first and isinstance(first[0], int) else 0
-
-
-def _taken_at(exif: dict[int, Any]) -> datetime | None:
-    for tag in (Base.DateTimeOriginal, Base.DateTimeDigitized, Base.DateTime):
-        try:
-            moment = datetime.strptime(str(exif.get(tag))[:19], "%Y:%m:%d %H:%M:%S")
-        except ValueError:
-            continue
-        if moment.year >= 1826 and moment < datetime.now() + timedelta(days=2):
-            return moment
-    return None
-
-
-def _camera(exif: dict[int, Any]) -> str | None:
-    texts = (" ".join(str(exif.get(tag, "")).split()) for tag in (Base.Make, Base.Model))
-    make, model = ("".join(c for c in text if c.isprintable()).split() for text in texts)
-    if make and model and make[0].lower() == model[0].lower():
-        make = []
-    return " ".join(make + model)[:80].strip() or None
-
-
-def _position(exif: dict[int, Any]) -> dict[str, float]:
-    gps, found = exif[IFD.GPSInfo], {}
-    for name, ref_tag, tag, signs, most in (
-        ("latitude", GPS.GPSLatitudeRef, GPS.GPSLatitude, "NS", 90.0),
-        ("longitude", GPS.GPSLongitudeRef, GPS.GPSLongitude, "EW", 180.0),
-    ):
-        ref, parts = gps.get(ref_tag), gps.get(tag)
-        if ref not in tuple(signs) or not isinstance(parts, tuple) or len(parts) > 3:
-            return {}
-        value = sum(part / 60**i for i, part in enumerate(parts))
-        if not (min(parts) >= 0 and value <= most):  # nan fails too
-            return {}
-        found[name] = value if ref == signs[0] else -value
-    return found if any(found.values()) else {}  # zeros are what cameras without a fix write
 
 
 # --- pixels ----------------------------------------------------------------------------------

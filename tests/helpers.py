@@ -6,12 +6,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from heritage.backbones import get_backbone
 from heritage.cards import ModelCard
 from heritage.checkpoints import save_checkpoint
-from heritage.classifiers import build_classifier
+from heritage.classifiers import build_classifier, normalise
 
 
 def wall(cracked, size=(240, 180), seed=0):
@@ -57,7 +58,10 @@ def labelled_folder(folder, per_class=12, buildings=4, size=(240, 180), first_se
 
 
 def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_fields):
-    """Saves random weights of `backbone` with a card that holds the least it can."""
+    """Saves random weights of `backbone` with a card that holds the least it can.
+
+    The model has seen a few walls, so that its answers and heat maps differ between photos.
+    """
     metrics = {} if auroc is None else {"validation": {"n": 1, "auroc": {"value": auroc}}}
     card = ModelCard(
         name=name or backbone,
@@ -66,4 +70,11 @@ def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_
         parameters=0,
         **({"metrics": metrics} | card_fields),
     )
-    return save_checkpoint(build_classifier(get_backbone(backbone)), card, folder)
+    model = build_classifier(get_backbone(backbone))
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # running statistics become the plain average
+    views = [torch.from_numpy(wall(n % 2, (128, 96), n)).permute(2, 0, 1) for n in range(8)]
+    with torch.no_grad():
+        model.train()(normalise(torch.stack(views), get_backbone(backbone)))
+    return save_checkpoint(model, card, folder)

@@ -5,12 +5,14 @@ import pytest
 import torch
 from helpers import crack_photo
 from scipy.special import expit
+from sklearn.metrics import roc_auc_score
 
 from heritage.checkpoints import load_checkpoint
 from heritage.errors import PhotoError
 from heritage.training.datasets import PhotoCache, Sample
 from heritage.training.evaluation import (
     Predictions,
+    auroc,
     balanced_log_loss,
     calibration_error,
     fit_temperature,
@@ -89,6 +91,14 @@ def test_known_figures_are_right():
     assert values["auroc"] == pytest.approx(7 / 9, abs=1e-4)
 
 
+def test_auroc_agrees_with_scikit_learn_ties_included():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels = np.array([0, 1, *rng.integers(0, 2, 30)])
+        scores = rng.integers(0, 8, 32) / 8
+        assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+
+
 def test_always_answering_damaged_does_not_look_good():
     table = report(predictions([3] * 60, [1] * 50 + [0] * 10), 1.0)
     assert table["accuracy"]["value"] > 0.8
@@ -103,9 +113,8 @@ def test_the_threshold_and_the_temperature_decide_what_is_called_damaged():
     assert report(scores, 4.0, threshold=0.8)["recall_damaged"]["value"] == 0
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("n", [12, 100])
-def test_every_interval_contains_its_value(seed, n):
+@pytest.mark.parametrize(("n", "seed"), [(12, 0), (12, 1), (100, 2), (100, 3)])
+def test_every_interval_contains_its_value(n, seed):
     table = report(drawn(n, seed), 1.0)
     for name in FIGURES:
         assert 0 <= table[name]["low"] <= table[name]["value"] <= table[name]["high"] <= 1

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 from torch import nn
 
 from heritage.backbones import Backbone
@@ -124,6 +124,14 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     return float(sum(gaps))
 
 
+def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Chance that a damaged photo scores above a sound one, ties half (Mann & Whitney 1947)."""
+    damaged = labels == 1
+    n_damaged, n_sound = damaged.sum(), (~damaged).sum()
+    above = rankdata(probabilities)[damaged].sum() - n_damaged * (n_damaged + 1) / 2
+    return float(above / (n_damaged * n_sound))
+
+
 def figures(threshold: float) -> dict[str, Figure]:
     """The figures every card reports, each a function of (probabilities, labels)."""
 
@@ -138,7 +146,7 @@ def figures(threshold: float) -> dict[str, Figure]:
     return {
         "accuracy": lambda p, y: float(((p >= threshold) == (y == 1)).mean()),
         "balanced_accuracy": lambda p, y: (hit(p, y, True) + hit(p, y, False)) / 2,
-        "auroc": lambda p, y: float(roc_auc_score(y, p)),
+        "auroc": auroc,
         "f1": f1,
         "recall_damaged": lambda p, y: hit(p, y, True),
         "recall_sound": lambda p, y: hit(p, y, False),

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import crack_photo, labelled_folder
+from PIL import Image
+
+from heritage.backbones import BACKBONES
+from heritage.bands import BandThresholds
+from heritage.cards import read_card
+from heritage.classifiers import parameters_when_built
+from heritage.cli import main
+from heritage.inspection import Inspection, Inspector
+from heritage.training.fitting import TrainingConfig
+
+SCRATCH = ["--init", "scratch", "--epochs", "1", "--batch-size", "4"]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "visit" / "tower wall.jpg"
+    crack_photo(path, size=(320, 240), seed=5)
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives its exit status, stdout and stderr."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+def test_inspect_prints_one_line_per_photo(run, photo, weights_dir):
+    other = photo.with_name("gate.png")
+    crack_photo(other, cracked=False)
+    status, out, err = run("inspect", photo, other, "--weights", weights_dir)
+    assert (status, err) == (0, "")
+    lines = [line for line in out.splitlines() if not line.startswith(" " * 4)]
+    inspector = Inspector(folder=weights_dir)
+    for line, path in zip(lines, (photo, other), strict=True):
+        found = inspector.inspect(path)
+        assert path.name in line
+        assert f"{found.damage_percent:.1f} %" in line
+        assert found.band in line
+
+
+def test_inspect_prints_the_inspections_as_json(run, photo, weights_dir):
+    status, out, _ = run("inspect", photo, "--weights", weights_dir, "--json")
+    (printed,) = json.loads(out)
+    expected = Inspector("mobilenet_v2", folder=weights_dir).inspect(photo).as_dict()
+    assert status == 0
+    assert printed == json.loads(json.dumps(expected))
+    assert set(printed) == {field.name for field in fields(Inspection)} - {"grid"}
+    assert printed["photo"] == "tower wall.jpg"
+    assert printed["band"] == BandThresholds().band(printed["damage_percent"]).name
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_a_bad_photo_is_one_line_on_stderr_and_the_others_are_done(
+    run, photo, weights_dir, json_flag
+):
+    bad, gone = photo.with_name("bad.jpg"), photo.with_name("gone.jpg")
+    bad.write_bytes(photo.read_bytes()[:800])
+    status, out, err = run("inspect", bad, gone, photo, "--weights", weights_dir, *json_flag)
+    assert status == 1
+    assert [line.split(":")[0] for line in err.splitlines()] == ["bad.jpg", "gone.jpg"]
+    assert all(";" in line for line in err.splitlines())  # what to do next
+    assert "tower wall.jpg" in out and "bad.jpg" not in out
+    if json_flag:
+        assert len(json.loads(out)) == 1
+
+
+def test_an_overlay_has_the_photos_full_size(run, photo, weights_dir, tmp_path):
+    folder = tmp_path / "deep" / "overlays"
+    status, *_ = run("inspect", photo, "--weights", weights_dir, "--overlay", folder)
+    (written,) = folder.iterdir()
+    with Image.open(written) as picture:
+        assert (status, picture.format, picture.size) == (0, "PNG", (320, 240))
+    assert written.name == "tower_wall.overlay.png"
+
+
+def test_opacity_zero_leaves_the_photo_and_more_opacity_changes_it_more(
+    run, photo, weights_dir, tmp_path
+):
+    def change(percent):
+        folder = tmp_path / str(percent)
+        run(
+            *("inspect", photo, "--weights", weights_dir),
+            *("--overlay", folder, "--opacity", percent, "--colour-map", "viridis"),
+        )
+        laid = np.asarray(Image.open(folder / "tower_wall.overlay.png")).astype(int)
+        return np.abs(laid - np.asarray(Image.open(photo)).astype(int)).sum()
+
+    assert change(0) < change(40) < change(90)
+
+
+def test_photos_of_the_same_name_get_an_overlay_each(run, photo, weights_dir, tmp_path):
+    twin = tmp_path / "earlier" / photo.name
+    crack_photo(twin, size=(200, 300), seed=6)
+    folder = tmp_path / "overlays"
+    run("inspect", photo, twin, "--weights", weights_dir, "--overlay", folder)
+    sizes = {path.name: Image.open(path).size for path in folder.iterdir()}
+    assert sizes == {
+        "tower_wall.overlay.png": (320, 240),
+        "tower_wall-2.overlay.png": (200, 300),
+    }
+
+
+def test_overlays_into_what_is_no_folder_are_refused(run, photo, weights_dir, tmp_path):
+    (tmp_path / "file").write_text("x")
+    status, out, err = run(
+        "inspect", photo, "--weights", weights_dir, "--overlay", tmp_path / "file"
+    )
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1 and "name another folder" in err
+
+
+@pytest.mark.parametrize("name", ["alexnet", "../mobilenet_v2"])
+def test_an_unknown_checkpoint_is_answered_with_advice(run, photo, weights_dir, name):
+    status, out, err = run("inspect", photo, "--weights", weights_dir, "--backbone", name)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"{name}: ") and len(err.splitlines()) == 1
+    assert "mobilenet_v2" in err if name == "alexnet" else "use letters" in err
+
+
+def test_without_any_checkpoint_every_command_says_how_to_train_one(run, photo, tmp_path):
+    for arguments in (["inspect", photo], ["evaluate", tmp_path]):
+        status, _, err = run(*arguments, "--weights", tmp_path / "empty")
+        assert status == 1
+        assert "python -m heritage train" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["inspect"],
+        ["inspect", "a.jpg", "--colour-map", "no-such-map"],
+        ["inspect", "a.jpg", "--opacity", "much"],
+        ["train"],
+        ["train", "data", "--backbone", "alexnet"],
+        ["train", "data", "--epochs", "many"],
+        ["evaluate"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m heritage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("percent", ["-1", "101", "nan"])
+def test_an_opacity_beyond_its_range_is_wrong_use(run, photo, weights_dir, percent):
+    status, out, err = run("inspect", photo, "--weights", weights_dir, "--opacity", percent)
+    assert (status, out) == (2, "")
+    assert "--opacity must be from 0 to 100" in err
+
+
+def test_backbones_lists_every_backbone_trained_or_not(run, weights_dir):
+    status, out, _ = run("backbones", "--json", "--weights", weights_dir)
+    listing = {entry["name"]: entry for entry in json.loads(out)}
+    assert status == 0
+    assert set(listing) == set(BACKBONES)
+    for name, entry in listing.items():
+        assert entry["title"] == BACKBONES[name].title
+        assert entry["input_size"] == BACKBONES[name].input_size_px
+        assert entry["parameters"] == parameters_when_built(BACKBONES[name])
+        assert entry["trained"] is (name == "mobilenet_v2")
+    status, out, _ = run("backbones", "--weights", weights_dir)
+    assert status == 0
+    assert len(out.splitlines()) == len(BACKBONES)
+    assert all(f"{name} " in out for name in BACKBONES)
+    assert out.count("not trained yet") == len(BACKBONES) - 1
+
+
+def test_what_was_trained_can_be_used_at_once(run, toy_data, photo, tmp_path):
+    out_dir = tmp_path / "weights"
+    command = [
+        *("train", toy_data, f"--out={out_dir}", "--run", tmp_path / "run", "--name", "mine"),
+        *("--backbone", "mobilenet_v2", "--licence", "CC BY 4.0 / me", *SCRATCH),
+    ]
+    status, out, err = run(*command)
+    assert status == 0, err
+    assert str(out_dir / "mine.safetensors") in out
+    assert "balanced_accuracy" in out
+    assert "epoch 1: train loss" in err
+    assert not (tmp_path / "run").exists()
+
+    card = read_card(out_dir / "mine.json")
+    assert card.licence == "CC BY 4.0 / me"
+    assert card.command.startswith("python -m heritage train toy --out=weights --run run")
+    assert "'CC BY 4.0 / me'" in card.command
+    assert str(tmp_path) not in (out_dir / "mine.json").read_text()
+
+    status, out, _ = run("inspect", photo, "--weights", out_dir, "--json")
+    assert status == 0
+    assert json.loads(out)[0]["backbone"] == "mine"
+    _, out, _ = run("backbones", "--weights", out_dir, "--json")
+    assert json.loads(out)[0]["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", "0"], "epochs: it cannot be 0"),
+        (["--batch-size", "1"], "batch_size: it cannot be 1"),
+        (["--name", "../mine"], "no name for a checkpoint"),
+        (["--unlabelled", "."], "name one with --teacher"),
+        (["--init", "none.safetensors"], "none.safetensors: it cannot be opened"),
+        (["--teacher", "nobody"], "nobody: there is no such checkpoint"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_run_that_cannot_start_is_one_line_with_advice(run, tmp_path, monkeypatch, flags, words):
+    monkeypatch.chdir(tmp_path)
+    data = labelled_folder(tmp_path / "toy", per_class=2)
+    status, out, err = run("train", data, "--out", tmp_path / "o", *SCRATCH, *flags)
+    told = [line for line in err.splitlines() if words in line]
+    assert (status, out) == (1, "")
+    assert len(told) == 1 and ";" in told[0]
+    assert "Traceback" not in err
+
+
+def test_data_that_is_not_there_is_one_line_with_advice(run, tmp_path, weights_dir):
+    for arguments in (
+        ["train", tmp_path / "none", "--out", tmp_path, "--run", tmp_path / "run"],
+        ["evaluate", tmp_path / "none", "--weights", weights_dir],
+    ):
+        status, _, err = run(*arguments)
+        assert status == 1
+        assert "there is no such folder or manifest; check the path" in err
+
+
+def test_every_setting_of_a_run_is_a_flag_with_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert caught.value.code == 0
+    for field in fields(TrainingConfig):
+        flag = "--" + field.name.replace("_", "-")
+        (line,) = (line for line in lines if line.startswith((f"{flag} ", f"{flag},")))
+        words = line.split("  ", 1)[1].split("(default:")[0].strip()
+        assert len(words.split()) >= 1 and f"(default: {field.default})" in line
+
+
+def test_evaluate_prints_figures_with_intervals(run, toy_data, weights_dir):
+    status, out, err = run("evaluate", toy_data, "--weights", weights_dir)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "MobileNetV2, all, n=24"
+    (line,) = (line for line in out.splitlines() if "balanced_accuracy" in line)
+    value, low, high = (float(part.strip("[],")) for part in line.split()[1:])
+    assert 0 <= low <= value <= high <= 1
+
+
+def test_evaluate_prints_json_per_checkpoint_and_leaves_the_cards_alone(run, toy_data, weights_dir):
+    card = (weights_dir / "mobilenet_v2.json").read_bytes()
+    status, out, _ = run(
+        *("evaluate", toy_data, "--weights", weights_dir),
+        *("--backbone", "mobilenet_v2", "--json"),
+    )
+    figures = json.loads(out)["mobilenet_v2"]["all"]
+    assert status == 0
+    assert (figures["n"], figures["n_damaged"]) == (24, 12)
+    assert set(figures["auroc"]) == {"value", "low", "high"}
+    assert (weights_dir / "mobilenet_v2.json").read_bytes() == card
+
+
+def test_evaluate_can_score_photos_of_one_class(run, toy_data, weights_dir):
+    shutil.rmtree(toy_data / "damaged")
+    status, out, _ = run("evaluate", toy_data, "--weights", weights_dir, "--json")
+    assert status == 0
+    assert set(json.loads(out)["mobilenet_v2"]["all"]) == {
+        "n",
+        "n_damaged",
+        "n_sound",
+        "recall_sound",
+    }
+
+
+def test_cards_are_updated_only_from_a_validation_split(run, toy_data, weights_dir, tmp_path):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    before = (folder / "mobilenet_v2.json").read_bytes()
+    status, _, err = run("evaluate", toy_data, "--weights", folder, "--update-cards")
+    assert status == 1 and "no validation split" in err
+    assert (folder / "mobilenet_v2.json").read_bytes() == before
+
+    lines = ["path,label,split"]
+    for path in sorted(toy_data.rglob("*.jpg")):
+        split = "validation" if "house0" in path.parts else "test"
+        lines.append(f"{path.relative_to(toy_data)},{path.parts[-3]},{split}")
+    (toy_data / "manifest.csv").write_text("\n".join(lines))
+    status, *_ = run("evaluate", toy_data, "--weights", folder, "--update-cards")
+    card = read_card(folder / "mobilenet_v2.json")
+    assert status == 0
+    assert {split: figures["n"] for split, figures in card.metrics.items()} == {
+        "validation": 6,
+        "test": 18,
+    }
+    assert card.sha256 == read_card(weights_dir / "mobilenet_v2.json").sha256
+
+
+def test_python_m_heritage_tells_its_commands():
+    told = subprocess.run(
+        [sys.executable, "-m", "heritage", "--help"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stderr == ""
+    assert all(f"  {name} " in told.stdout for name in ("inspect", "train", "evaluate"))
+    assert "  backbones" in told.stdout
+
+
+def test_the_exit_status_reaches_the_shell(tmp_path, weights_dir):
+    told = subprocess.run(
+        [sys.executable, "-m", "heritage", "inspect", "gone.jpg", "--weights", weights_dir],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr.splitlines() == ["gone.jpg: there is no such file; check the path"]
