@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from helpers import labelled_folder, save_untrained
+
+# Small networks gain nothing from more threads, which on a busy machine wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
 
 
 @pytest.fixture

@@ -93,15 +93,27 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
     if rarest < 2:
         raise DatasetError("the photos", "one class has a single photo", "add photos of it")
     folds = min(max(2, round(1 / share)), len(set(groups)), rarest)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    parts = list(splitter.split(np.zeros(len(train)), labels, groups))
 
     def classes(part: np.ndarray) -> set[float]:
         return {labels[i] for i in part}
 
-    # Where a class has few buildings some folds lack it, so the first is not always good.
-    good = (held for kept, held in parts if classes(kept) == classes(held) == set(labels))
-    moved = {train[i] for i in next(good, parts[0][1])}
+    # Where a class has few buildings some folds lack it: take the first that serves.
+    good = (
+        held
+        for count in range(folds, 1, -1)
+        for kept, held in StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
+            np.zeros(len(train)), labels, groups
+        )
+        if classes(kept) == classes(held) == set(labels)
+    )
+    chosen = next(good, None)
+    if chosen is None:
+        raise DatasetError(
+            "the photos",
+            "the two classes cannot be split by building",
+            "add damaged and sound photos of several buildings",
+        )
+    moved = {train[i] for i in chosen}
     return [replace(s, split=VALIDATION) if i in moved else s for i, s in enumerate(samples)]
 
 
