@@ -106,6 +106,8 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard(**{key: value for key, value in raw.items() if key in known})
         if not 0 < card.temperature < math.inf or not 0 <= card.threshold <= 1:
             raise ValueError("its temperature or threshold makes no sense")
+        if not all(isinstance(part, dict) for part in (card.metrics, card.data, card.training)):
+            raise ValueError("its metrics, data or training are no objects")
         get_backbone(card.backbone)
     except FileNotFoundError:
         raise _no_such_checkpoint(path.stem, path.parent) from None

@@ -15,6 +15,7 @@ from heritage.backbones import BACKBONES
 from heritage.cards import ModelCard, default_name, list_cards, weights_dir, write_card
 from heritage.errors import HeritageError
 from heritage.overlays import COLOUR_MAPS
+from heritage.training.config import TrainingConfig
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 
@@ -118,8 +119,6 @@ CONFIG_HELP = {
 
 
 def _add_config_options(parser: argparse.ArgumentParser) -> None:
-    from heritage.training.fitting import TrainingConfig
-
     for option in fields(TrainingConfig):
         flag = "--" + option.name.replace("_", "-")
         text, default = CONFIG_HELP[option.name], option.default
@@ -155,6 +154,9 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
         try:
             photo = open_photo(path)
             inspection = inspector.inspect(photo)
+            results.append(inspection.as_dict())
+            if not options.json:
+                print(_line(results[-1]))
             if options.overlay:
                 stem = _unused(safe_stem(photo.name), written)
                 png = overlay_png(
@@ -166,14 +168,9 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
                 (options.overlay / f"{stem}.overlay.png").write_bytes(png)
         except HeritageError as error:
             status = _complain(error)
-            continue
         except OSError as error:
             print(f"{path}: the overlay cannot be written; {error.strerror}", file=sys.stderr)
             status = SOME_FAILED
-            continue
-        results.append(inspection.as_dict())
-        if not options.json:
-            print(_line(results[-1]))
     if options.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return status
@@ -259,7 +256,7 @@ def _listed(card: ModelCard) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace, given: list[str]) -> int:
-    from heritage.training.fitting import EpochRecord, Step, TrainingConfig
+    from heritage.training.config import EpochRecord, Step
     from heritage.training.run import train
 
     config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})

@@ -19,7 +19,7 @@ from heritage.cards import read_card
 from heritage.classifiers import parameters_when_built
 from heritage.cli import main
 from heritage.inspection import Inspection, Inspector
-from heritage.training.fitting import TrainingConfig
+from heritage.training.config import TrainingConfig
 
 SCRATCH = ["--init", "scratch", "--epochs", "1", "--batch-size", "4"]
 

@@ -6,10 +6,12 @@ cross-entropy, early stopping; only its square 224 × 224 input is replaced by t
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.augmentation import training_views
+from heritage.training.config import EpochRecord, Listener, Step, TrainingConfig
 from heritage.training.datasets import (
     TRAIN,
     VALIDATION,
@@ -42,99 +45,6 @@ from heritage.training.evaluation import balanced_log_loss, figures, predict
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 RUN_FILES = tuple(name + end for name in (STATE, BEST) for end in ("", ".partial"))
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides what a run learns; it is saved in the card of what it made.
-
-    Attributes:
-        backbone: Registry name.
-        init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
-        learning_rate: Adam's peak rate for the features.
-        head_rate_factor: The head starts untrained and learns this many times faster.
-        teacher: Checkpoint name or path whose logits and feature map the student also learns.
-        teacher_share: Weight of the teacher's soft labels against the true ones.
-        feature_share: Weight of the teacher's feature map.
-        ema_decay: Decay of the running average of the weights that is evaluated and kept.
-        patience: Epochs without a better validation loss before the run stops.
-        frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
-            and what ImageNet taught of edges and textures is not unlearned on few photos.
-        smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
-        smallest_crop_sound: The same for sound photos, of which every part is sound. Tight crops
-            teach that a close look at rough masonry is no damage yet.
-
-    Raises:
-        TrainingError: A value with which no run can be made.
-    """
-
-    backbone: str = "mobilenet_v3_large"
-    init: str = "imagenet"
-    epochs: int = 15
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    head_rate_factor: float = 10.0
-    weight_decay: float = 1e-4
-    warmup_share: float = 0.05
-    ema_decay: float = 0.99
-    patience: int = 5
-    frozen_blocks: int = 0
-    smallest_crop: float = 0.3
-    smallest_crop_sound: float = 0.3
-    rotation_degrees: float = 15.0
-    jitter: float = 0.25
-    validation_share: float = 0.2
-    teacher: str = ""
-    teacher_share: float = 0.5
-    teacher_temperature: float = 2.0
-    feature_share: float = 1.0
-    seed: int = 0
-    workers: int = 2
-    half_precision: bool = True
-
-    def __post_init__(self) -> None:
-        for name, fine, advice in (
-            ("epochs", self.epochs >= 1, "choose 1 or more"),
-            ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
-            ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
-            ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
-            ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
-            (
-                "smallest_crop_sound",
-                0 < self.smallest_crop_sound <= 1,
-                "choose a share above 0, at most 1",
-            ),
-            ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
-            ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
-            ("workers", self.workers >= 0, "choose 0 or more"),
-        ):
-            if not fine:
-                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch did; the run's history is a list of these."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_balanced_accuracy: float
-    validation_auroc: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress inside an epoch, for bars and live curves."""
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float
-
-
-Listener = Callable[[Step | EpochRecord], None]
 
 
 @dataclass
@@ -174,7 +84,7 @@ def fit(
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
     run = _Run(config, backbone, train, cache, run_dir, teacher_folder)
-    state = run.resume()
+    state = run.resume(_fingerprint(samples))
     for epoch in range(state.epoch, config.epochs):
         if epoch - state.best_epoch > config.patience:
             break
@@ -182,6 +92,8 @@ def fit(
         train_loss = run.train_epoch(epoch, listen)
         held_out = predict(run.averaged.module, backbone, validation, cache)
         loss = balanced_log_loss(held_out)
+        if not math.isfinite(loss):
+            raise _diverged(config)
         probabilities, labels = torch.from_numpy(held_out.logits).sigmoid().numpy(), held_out.labels
         chosen = figures(0.5)
         record = EpochRecord(
@@ -200,7 +112,7 @@ def fit(
             best = run.averaged.module.state_dict()
             write_atomically(run_dir / BEST, save(_packed(best)))
         state.epoch = epoch + 1
-        run.save(state)
+        run.save(state, _fingerprint(samples))
         listen(record)
     with safe_open(run_dir / BEST, "pt") as file:
         run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
@@ -272,9 +184,7 @@ class _Run:
             self._set_rate(epoch * self.steps + step)
             loss = self._loss(pixels, labels)
             if not torch.isfinite(loss):
-                raise TrainingError(
-                    self.config.backbone, "the loss is no longer a number", "lower the rate"
-                )
+                raise _diverged(self.config)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -351,7 +261,7 @@ class _Run:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
 
-    def save(self, state: FitState) -> None:
+    def save(self, state: FitState, photos: str) -> None:
         """Writes the whole run as one file, atomically."""
         tensors = {
             f"{part}.{key}": value
@@ -362,6 +272,7 @@ class _Run:
             tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
         notes = {
             "config": json.dumps(asdict(self.config)),
+            "photos": photos,
             "progress": json.dumps(
                 {
                     "epoch": state.epoch,
@@ -373,7 +284,7 @@ class _Run:
         }
         write_atomically(self.run_dir / STATE, save(_packed(tensors), notes))
 
-    def resume(self) -> FitState:
+    def resume(self, photos: str) -> FitState:
         """Loads what an earlier call with the same configuration left, or starts afresh."""
         path = self.run_dir / STATE
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -387,10 +298,10 @@ class _Run:
             raise TrainingError(
                 str(path), f"it cannot be read ({error})", "add --restart to begin anew"
             ) from error
-        if json.loads(notes["config"]) != asdict(self.config):
+        if json.loads(notes["config"]) != asdict(self.config) or notes["photos"] != photos:
             raise TrainingError(
                 str(self.run_dir),
-                "it holds a run with other settings",
+                "it holds a run with other settings or other photos",
                 "repeat its settings, choose another --run folder, or add --restart",
             )
         for part, module in self._modules():
@@ -410,6 +321,18 @@ class _Run:
             ("averaged", self.averaged),
             ("projection", self.projection),
         )
+
+
+def _fingerprint(samples: list[Sample]) -> str:
+    """Tells one set of labelled photos from another, wherever the folder stands."""
+    lines = sorted(f"{s.path.name} {s.label} {s.split} {s.source} {s.group}" for s in samples)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _diverged(config: TrainingConfig) -> TrainingError:
+    return TrainingError(
+        config.backbone, "the loss is no longer a number", "lower --learning-rate and --restart"
+    )
 
 
 def cpu_multiplies_bfloat16() -> bool:

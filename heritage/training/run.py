@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoi
 from heritage.classifiers import DamageClassifier
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
+from heritage.training.config import Listener, TrainingConfig
 from heritage.training.datasets import (
     TRAIN,
     VALIDATION,
@@ -26,7 +28,7 @@ from heritage.training.datasets import (
     with_validation,
 )
 from heritage.training.evaluation import fit_temperature, predict, report
-from heritage.training.fitting import RUN_FILES, Listener, TrainingConfig, fit
+from heritage.training.fitting import RUN_FILES, fit
 
 LIMITS = (
     "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
@@ -65,6 +67,7 @@ def train(
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
+    _check_writable(out)
     if restart:
         remove_run(run_dir)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
@@ -107,6 +110,18 @@ def train(
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)
     return card
+
+
+def _check_writable(out: Path) -> None:
+    """Finds out before hours of training, not after, that the checkpoint has nowhere to go."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            str(out), f"it cannot be written to ({error.strerror})", "choose another --out"
+        ) from error
 
 
 def remove_run(run_dir: Path) -> None:
@@ -162,6 +177,7 @@ def evaluate(name: str, data: Path, folder: Path, *, recalibrate: bool = False) 
     if recalibrate and not any(sample.split == VALIDATION for sample in samples):
         raise DatasetError(data.name, "it has no validation split", "leave out --update-cards")
     cache = PhotoCache(working_side_px(checkpoint.backbone))
+    cache.warm([sample for sample in samples if sample.split != TRAIN])
     return score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
 
 

@@ -1,0 +1,101 @@
+"""What decides a training run, and what it tells while it goes; readable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heritage.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what a run learns; it is saved in the card of what it made.
+
+    Attributes:
+        backbone: Registry name.
+        init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
+        learning_rate: Adam's peak rate for the features.
+        head_rate_factor: The head starts untrained and learns this many times faster.
+        teacher: Checkpoint name or path whose logits and feature map the student also learns.
+        teacher_share: Weight of the teacher's soft labels against the true ones.
+        feature_share: Weight of the teacher's feature map.
+        ema_decay: Decay of the running average of the weights that is evaluated and kept.
+        patience: Epochs without a better validation loss before the run stops.
+        frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
+            and what ImageNet taught of edges and textures is not unlearned on few photos.
+        smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
+        smallest_crop_sound: The same for sound photos, of which every part is sound. Tight crops
+            teach that a close look at rough masonry is no damage yet.
+
+    Raises:
+        TrainingError: A value with which no run can be made.
+    """
+
+    backbone: str = "mobilenet_v3_large"
+    init: str = "imagenet"
+    epochs: int = 15
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_rate_factor: float = 10.0
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.05
+    ema_decay: float = 0.99
+    patience: int = 5
+    frozen_blocks: int = 0
+    smallest_crop: float = 0.3
+    smallest_crop_sound: float = 0.3
+    rotation_degrees: float = 15.0
+    jitter: float = 0.25
+    validation_share: float = 0.2
+    teacher: str = ""
+    teacher_share: float = 0.5
+    teacher_temperature: float = 2.0
+    feature_share: float = 1.0
+    seed: int = 0
+    workers: int = 2
+    half_precision: bool = True
+
+    def __post_init__(self) -> None:
+        for name, fine, advice in (
+            ("epochs", self.epochs >= 1, "choose 1 or more"),
+            ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
+            ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
+            ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
+            (
+                "smallest_crop_sound",
+                0 < self.smallest_crop_sound <= 1,
+                "choose a share above 0, at most 1",
+            ),
+            ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
+            ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
+            ("workers", self.workers >= 0, "choose 0 or more"),
+        ):
+            if not fine:
+                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did; the run's history is a list of these."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_balanced_accuracy: float
+    validation_auroc: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress inside an epoch, for bars and live curves."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+
+
+Listener = Callable[[Step | EpochRecord], None]
