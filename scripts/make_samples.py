@@ -1,9 +1,10 @@
 """Make the bundled sample pictures in ``samples/``.
 
-``summer-palace.jpg`` is a photograph that scikit-learn ships (same pixels). The other three are
+``summer-palace.jpg`` is a photograph that scikit-learn ships (same pixels). The other four are
 **computer renderings**, not photographs: a brick wall without damage (``sound-masonry.jpg``), the
-very same wall with a stepped crack (``cracked-masonry.jpg``), and a lime-plastered wall that lost
-part of its plaster (``spalled-plaster.jpg``). Each is a height map and a colour map built from
+very same wall with a stepped crack (``cracked-masonry.jpg``), a rendered wall with a settlement
+crack (``cracked-plaster.jpg``), and a lime-plastered wall that lost part of its plaster
+(``spalled-plaster.jpg``). Each is a height map and a colour map built from
 fractal noise, lit from the upper left with cast shadows and ambient occlusion, and then put
 through a simple camera (perspective, vignetting, softness, sensor noise, tone curve). No picture
 is used as a texture. Everything is seeded: a second run gives the same pixels.
@@ -281,6 +282,40 @@ def spalled_plaster(seed):
     return Wall(height.astype(np.float32), colour.astype(np.float32), in_top, X, Y)
 
 
+def cracked_plaster(seed):
+    """A rendered, limewashed wall with one long settlement crack, its branches, and a crumbled spot."""
+    rng = np.random.default_rng(seed)
+    grain, fine, mid = noise(rng, 9, 1.5, 0.3), noise(rng, 30, 3, 0.8), noise(rng, 130, 5, 1.1)
+    broad = noise(rng, 600, 60, 0.9)
+    along = np.linspace(-0.05, 1.05, 90)
+    x = 460 + 900 * along + np.cumsum(rng.normal(0, 15, 90))
+    line = np.stack([x, H * along + np.cumsum(rng.normal(0, 4, 90))], 1)
+    branches = []
+    for start, side in zip(
+        rng.choice(np.arange(10, 78), 9, replace=False), [1, -1] * 5, strict=False
+    ):
+        steps = np.cumsum(rng.normal((11 * side, 9), (7, 8), (30, 2)), 0)[: rng.integers(8, 30)]
+        branches.append(np.vstack([line[start], line[start] + steps]))
+    wx, wy = (c + 2.5 * noise(rng, 60, 3, 0.7) for c in (X, Y))
+    dist, thin = (sample(distance_to(s), wx, wy) for s in ([line], branches))
+    uneven, crumbs = noise(rng, 120, 10, 0.6), noise(rng, 22, 3, 0.5)
+    width = (7.5 + 2.5 * uneven + crumbs) * (1.1 - 0.45 * Y / H)
+    gap = step(width - dist, -0.8, 1.2)
+    hair = step(2.6 + 0.7 * uneven - thin, -0.9, 0.9)
+    spot = 130 - np.hypot((wx - line[38, 0] - 30) / 1.3, wy - line[38, 1]) + 34 * mid + 9 * crumbs
+    lost = step(np.maximum(spot, width + 7 * (crumbs + uneven - 0.6) - dist), 0, 3)
+    height = 20 + 2.5 * broad + 0.8 * mid + 0.12 * grain - 15 * lost - 30 * gap - 6 * hair
+    height += lost * (1.8 * crumbs + grain)
+    wash = mix(linear(222, 212, 192), linear(206, 192, 168), step(mid + 0.7 * broad, -1.5, 1.6))
+    wash *= np.exp(0.04 * grain + 0.03 * fine)[..., None]
+    bare = mix(linear(168, 146, 116), linear(138, 114, 88), step(crumbs + 0.5 * mid, -1.2, 1.2))
+    colour = mix(wash, bare * np.exp(0.15 * grain)[..., None], lost)
+    runs = step(noise(rng, 300, 3, 0.7, (1.8, 0.14)), 0.6, 2.4) * step(Y, 1200, 0)
+    colour = mix(colour, linear(128, 112, 92), 0.3 * runs)
+    colour = mix(colour, linear(34, 28, 25), np.maximum(0.9 * gap, 0.7 * hair))
+    return Wall(height.astype(np.float32), colour.astype(np.float32), 1 - lost, X, Y)
+
+
 def light(wall):
     """Shade the wall: soft sun from the upper left with cast shadows, blue sky in the open."""
     h = blur(wall.height, 0.6)
@@ -327,7 +362,7 @@ def camera(scene, seed, a, b):
 
 
 def main():
-    """Write the four pictures."""
+    """Write the five pictures."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "samples")
     out.mkdir(parents=True, exist_ok=True)
     photo = (Path(datasets.__file__).parent / "images" / "china.jpg").read_bytes()
@@ -338,6 +373,7 @@ def main():
     pictures = {
         "sound-masonry": (sound, 5, 34, 18),
         "cracked-masonry": (crack(sound, 3), 5, 34, 18),
+        "cracked-plaster": (cracked_plaster(7), 8, 10, -12),
         "spalled-plaster": (spalled_plaster(21), 6, -20, 24),
     }
     for name, (wall, *view) in pictures.items():

@@ -65,7 +65,7 @@ def test_inspect_shows_damage_band_and_affected_area():
     assert any(word in texts(app) for word in ("Urgent", "High", "Watch", "Sound"))
 
 
-@pytest.mark.parametrize("sample", range(4))
+@pytest.mark.parametrize("sample", range(5))
 def test_every_sample_is_one_click_away(sample):
     app = page("pages/1_Inspect.py")
     [b for b in app.button if b.key and b.key.startswith("sample-")][sample].click().run()

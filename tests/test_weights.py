@@ -55,9 +55,9 @@ def test_a_card_names_no_folder_of_the_machine_that_made_it(name):
     assert not any(part in text for part in ("/home/", "/work/", "/tmp/", "/root/", ":\\\\"))
 
 
-def test_the_default_tells_the_fallen_plaster_from_the_sound_tower():
+def test_the_default_tells_the_cracked_wall_from_the_sound_tower():
     inspector = Inspector(folder=WEIGHTS)
-    damaged = inspector.inspect(SAMPLES_DIR / "spalled-plaster.jpg")
+    damaged = inspector.inspect(SAMPLES_DIR / "cracked-plaster.jpg")
     sound = inspector.inspect(SAMPLES_DIR / "summer-palace.jpg")
     assert damaged.damage_percent > 50
     assert sound.band == "Sound"

@@ -13,7 +13,7 @@ from heritage.web.models import inspect
 from heritage.web.photo_input import keep_photo
 from heritage.web.samples import SamplePhoto, sample_photos
 
-EXAMPLE_FILE = "cracked-masonry.jpg"
+EXAMPLE_FILE = "cracked-plaster.jpg"
 
 
 def show_way_in() -> None:
