@@ -102,6 +102,7 @@ CONFIG_HELP = {
     "warmup_share": "share of the steps in which the rate rises",
     "ema_decay": "decay of the running average of the weights",
     "patience": "epochs without improvement before stopping early",
+    "crop_side_px": "side of the training crops in pixels; 0: the backbone's own",
     "frozen_blocks": "leading parts of the features that keep their starting weights",
     "smallest_crop": "least share of a damaged photo's area in a crop",
     "smallest_crop_sound": "the same for sound photos, of which every part is sound",

@@ -283,7 +283,7 @@ def spalled_plaster(seed):
 
 
 def cracked_plaster(seed):
-    """A rendered, limewashed wall with one long settlement crack, its branches, and a crumbled spot."""
+    """A rendered wall with one long settlement crack, its branches, and a crumbled spot."""
     rng = np.random.default_rng(seed)
     grain, fine, mid = noise(rng, 9, 1.5, 0.3), noise(rng, 30, 3, 0.8), noise(rng, 130, 5, 1.1)
     broad = noise(rng, 600, 60, 0.9)

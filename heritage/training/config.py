@@ -22,6 +22,8 @@ class TrainingConfig:
         feature_share: Weight of the teacher's feature map.
         ema_decay: Decay of the running average of the weights that is evaluated and kept.
         patience: Epochs without a better validation loss before the run stops.
+        crop_side_px: Side of the square training crops; 0 takes the backbone's own input size.
+            Smaller ones train several times faster, as a first phase before one at full size.
         frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
             and what ImageNet taught of edges and textures is not unlearned on few photos.
         smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
@@ -42,6 +44,7 @@ class TrainingConfig:
     warmup_share: float = 0.05
     ema_decay: float = 0.99
     patience: int = 5
+    crop_side_px: int = 0
     frozen_blocks: int = 0
     smallest_crop: float = 0.3
     smallest_crop_sound: float = 0.3
@@ -61,6 +64,11 @@ class TrainingConfig:
             ("epochs", self.epochs >= 1, "choose 1 or more"),
             ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
             ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            (
+                "crop_side_px",
+                self.crop_side_px == 0 or self.crop_side_px >= 64,
+                "choose 64 or more",
+            ),
             ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
             ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
             (

@@ -161,7 +161,7 @@ class _Run:
             cache,
             *(
                 training_views(
-                    backbone.input_size_px,
+                    config.crop_side_px or backbone.input_size_px,
                     smallest_crop=smallest,
                     rotation_degrees=config.rotation_degrees,
                     jitter=config.jitter,
