@@ -36,6 +36,7 @@ clean: ## Remove what make has installed
 	rm -rf .venv
 
 .venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Heritage needs Python 3.11 or newer: make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv
 
 .venv/installed: requirements.txt | .venv/bin/python

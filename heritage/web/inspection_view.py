@@ -153,7 +153,8 @@ def _show_facts(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
         if inspection.latitude is not None and inspection.longitude is not None
         else "not recorded"
     )
-    taken = f"{photo.taken_at:%-d %B %Y, %H:%M}" if photo.taken_at else "not recorded"
+    moment = photo.taken_at
+    taken = f"{moment.day} {moment:%B %Y, %H:%M}" if moment else "not recorded"
     facts = {
         "Taken": taken,
         "Camera": plain(photo.camera) if photo.camera else "not recorded",
