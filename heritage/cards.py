@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,16 @@ class ModelCard:
 
 
 def list_cards(folder: Path | None = None) -> list[ModelCard]:
-    """Cards of all checkpoints in `folder`, best validation AUROC first; broken cards left out."""
+    """Cards of all checkpoints in `folder`, the best on validation first.
+
+    Best is the highest lower end of the AUROC's interval, so that a few easy photos do not beat
+    many. Cards that are broken or have no weights beside them are left out.
+    """
     cards = []
     for path in sorted((folder or weights_dir()).glob("*.json")):
-        try:
-            cards.append(read_card(path))
-        except CheckpointError:
-            continue
+        with suppress(CheckpointError):
+            if path.with_suffix(".safetensors").exists():
+                cards.append(read_card(path))
     order = list(BACKBONES)
     return sorted(cards, key=lambda card: (-_validation_auroc(card), order.index(card.backbone)))
 
@@ -106,16 +110,40 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard(**{key: value for key, value in raw.items() if key in known})
         if not 0 < card.temperature < math.inf or not 0 <= card.threshold <= 1:
             raise ValueError("its temperature or threshold makes no sense")
-        if not all(isinstance(part, dict) for part in (card.metrics, card.data, card.training)):
-            raise ValueError("its metrics, data or training are no objects")
         get_backbone(card.backbone)
+        _check_types(card)
     except FileNotFoundError:
         raise _no_such_checkpoint(path.stem, path.parent) from None
-    except (OSError, ValueError, TypeError, AttributeError, BackboneError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, BackboneError) as error:
         raise CheckpointError(
             path.name, f"the card cannot be read ({error})", "restore the file or train again"
         ) from error
     return replace(card, name=path.stem)
+
+
+def _check_types(card: ModelCard) -> None:
+    """Raises ValueError or TypeError unless pages and commands can show every part of `card`."""
+    for value, kind in (
+        (card.sha256, str),
+        (card.parameters, int),
+        (card.licence, str),
+        (card.command, str),
+        (card.created, str),
+        (card.data, dict),
+        (card.data.get("photos", {}), dict),
+        (card.data.get("sources", []), list),
+        (card.training, dict),
+        (card.metrics, dict),
+        *((limit, str) for limit in card.limits),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    for figures in card.metrics.values():
+        for table in (figures, *figures.get("sources", {}).values()):
+            int(table["n"])
+            for name, figure in table.items():
+                if isinstance(figure, dict) and name != "sources":
+                    float(figure["value"]), float(figure["low"]), float(figure["high"])
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
@@ -157,6 +185,6 @@ def _no_such_checkpoint(name: str, folder: Path) -> CheckpointError:
 
 def _validation_auroc(card: ModelCard) -> float:
     try:
-        return float(card.metrics["validation"]["auroc"]["value"])
+        return float(card.metrics["validation"]["auroc"]["low"])
     except (KeyError, TypeError, ValueError):
         return -1.0

@@ -54,6 +54,11 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
             path.name, "its hash is not the one in its card", "restore both files together"
         )
     backbone = get_backbone(card.backbone)
+    made_for = (card.input_size_px, tuple(card.mean), tuple(card.std))
+    if made_for != (backbone.input_size_px, backbone.mean, backbone.std):
+        raise CheckpointError(
+            path.name, "it was trained for another input size or normalisation", "train it again"
+        )
     model = build_classifier(backbone)
     _fill(model, parse_weights(data, path.name), path.name)
     model.requires_grad_(False).eval()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -12,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES
-from heritage.cards import ModelCard, default_name, list_cards, weights_dir, write_card
-from heritage.errors import HeritageError
+from heritage.cards import ModelCard, list_cards, weights_dir, write_card
+from heritage.errors import CheckpointError, HeritageError
+from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import TrainingConfig
 
@@ -26,12 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 something could not be done (named on stderr), 2 wrong use.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Windows would write another encoding to a file
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
         return options.run(options, given)
     except HeritageError as error:
         return _complain(error)
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -48,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint_options(inspect)
     inspect.add_argument("--json", action="store_true", help="print one JSON list")
     inspect.add_argument("--overlay", type=Path, metavar="DIR", help="write overlay PNGs to DIR")
-    inspect.add_argument("--opacity", type=float, default=55, metavar="PERCENT")
+    inspect.add_argument("--opacity", type=float, default=60, metavar="PERCENT", help="of the heat")
     inspect.add_argument("--colour-map", choices=list(COLOUR_MAPS), default=next(iter(COLOUR_MAPS)))
     inspect.set_defaults(run=_inspect)
 
@@ -69,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--name", default="", help="name of the checkpoint, if not the backbone's")
     train.add_argument("--run", type=Path, dest="run_dir", help="folder for the run in progress")
     train.add_argument("--restart", action="store_true", help="forget a run in progress")
+    train.add_argument("--overwrite", action="store_true", help="replace a checkpoint of that name")
     train.add_argument("--unlabelled", type=Path, help="photos that only the teacher labels")
     train.add_argument("--licence", default="", help="terms of the weights, for the card")
     _add_config_options(train)
@@ -151,7 +162,7 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
     results: list[dict[str, Any]] = []
     written: set[str] = set()
     status = OK
-    for path in options.photos:
+    for path in _expanded(options.photos):
         try:
             photo = open_photo(path)
             inspection = inspector.inspect(photo)
@@ -166,12 +177,9 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
                     opacity_percent=options.opacity,
                     colour_map=options.colour_map,
                 )
-                (options.overlay / f"{stem}.overlay.png").write_bytes(png)
+                _write_overlay(options.overlay / f"{stem}.overlay.png", png)
         except HeritageError as error:
             status = _complain(error)
-        except OSError as error:
-            print(f"{path}: the overlay cannot be written; {error.strerror}", file=sys.stderr)
-            status = SOME_FAILED
     if options.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return status
@@ -184,15 +192,33 @@ def _line(result: dict[str, Any]) -> str:
         else "no evidence"
     )
     notes = "".join(f"\n    {warning}" for warning in result["warnings"])
-    percent = f"{result['damage_percent']:5.1f} %  {result['band']:<6}"
+    percent = f"{percent_text(result['damage_percent']):>8}  {result['band']:<6}"
     return f"{percent}  {result['photo']}  ({heat}){notes}"
+
+
+def _expanded(photos: list[str]) -> list[str]:
+    """Names with wildcards filled in, which the Windows shells leave to the program."""
+    return [
+        path
+        for given in photos
+        for path in (Path(given).exists() and [given]) or sorted(glob.glob(given)) or [given]  # noqa: PTH207
+    ]
+
+
+def _write_overlay(path: Path, png: bytes) -> None:
+    try:
+        path.write_bytes(png)
+    except OSError as error:
+        raise HeritageError(
+            path.name, f"the overlay cannot be written ({error.strerror})", "name another folder"
+        ) from error
 
 
 def _unused(stem: str, written: set[str]) -> str:
     candidate, number = stem, 2
-    while candidate in written:
+    while candidate.casefold() in written:  # some file systems take Tower and tower for one
         candidate, number = f"{stem}-{number}", number + 1
-    written.add(candidate)
+    written.add(candidate.casefold())
     return candidate
 
 
@@ -294,6 +320,7 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
             run_dir=options.run_dir,
             unlabelled=options.unlabelled,
             restart=options.restart,
+            overwrite=options.overwrite,
             licence=options.licence,
             command=_portable_command(given),
             listen=listen,
@@ -308,7 +335,10 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.training.run import evaluate
 
     names = options.backbones or [card.name for card in list_cards(options.weights)]
-    names = names or [default_name(options.weights)]
+    if not names:
+        raise CheckpointError(
+            options.weights.name, "it holds no checkpoint", "train one: python -m heritage train"
+        )
     results = {}
     for name in names:
         card = evaluate(name, options.data, options.weights, recalibrate=options.update_cards)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,15 @@ BOX_COLOUR = (255, 255, 255)
 BOX_SHADOW = (30, 26, 23)
 
 
+# At full size a picture and its heat take some 30 bytes a pixel; one download at a time does.
+_FULL_SIZE = Lock()
+
+
 def overlay_png(
     photo: Photo,
     inspection: Inspection,
     *,
-    opacity_percent: float = 55,
+    opacity_percent: float = 60,
     colour_map: str = "inferno",
     hot_only: bool = True,
     boxes: bool = True,
@@ -35,22 +40,41 @@ def overlay_png(
     Raises:
         PhotoError: The photo cannot be decoded at full size.
     """
-    pixels = photo.pixels()
-    if inspection.evidence:
-        heat = inspection.heat_at(*pixels.shape[:2])
-        pixels = blend(
-            pixels, heat, opacity=opacity_percent / 100, colour_map=colour_map, hot_only=hot_only
+    with _FULL_SIZE:
+        picture = Image.fromarray(
+            blended(
+                photo,
+                inspection,
+                opacity_percent=opacity_percent,
+                colour_map=colour_map,
+                hot_only=hot_only,
+            )
         )
-    picture = Image.fromarray(pixels)
-    if boxes:
-        draw_regions(picture, inspection.regions)
-    return encode_png(np.asarray(picture))
+        if boxes:
+            draw_regions(picture, inspection.regions)
+        return encode_png(np.asarray(picture))
 
 
-def blend_view(photo: Photo, heat: np.ndarray, opacity_percent: float) -> np.ndarray:
-    """The photo at the size of `heat` (h, w) with the heat over it, RGB (h, w, 3) uint8."""
-    pixels = photo.pixels(long_side_px=max(heat.shape))
-    return blend(pixels, heat, opacity=opacity_percent / 100, hot_only=True)
+def blended(
+    photo: Photo,
+    inspection: Inspection,
+    *,
+    opacity_percent: float,
+    colour_map: str = "inferno",
+    hot_only: bool = True,
+    side_px: int | None = None,
+) -> np.ndarray:
+    """The photo, its long side at most `side_px`, under its heat: RGB (h, w, 3) uint8.
+
+    Without evidence it is the photo alone.
+    """
+    pixels = photo.pixels(long_side_px=side_px)
+    if not inspection.evidence:
+        return pixels
+    heat = inspection.heat_at(*pixels.shape[:2])
+    return blend(
+        pixels, heat, opacity=opacity_percent / 100, colour_map=colour_map, hot_only=hot_only
+    )
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -35,6 +35,13 @@ def interval_text(figures: dict[str, Any], name: str) -> str:
     return f"{value * 100:.1f} % [{low * 100:.1f}–{high * 100:.1f}]"
 
 
+def percent_text(percent: float) -> str:
+    """A probability in percent with one decimal, never rounded to certainty."""
+    if percent > 99.9:
+        return "> 99.9 %"
+    return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+
+
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 README_SOURCES = ("quake-triage", "old-city-wall")
 

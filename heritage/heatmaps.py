@@ -48,7 +48,7 @@ def to_photo_size(raw: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         float32 (height, width) in [0, 1]; all zero for an all-zero map.
     """
-    scaled = torch.from_numpy(_min_max(raw))[None, None]
+    scaled = torch.from_numpy(_min_max(raw.astype(np.float32)))[None, None]
     grown = functional.interpolate(scaled, (height, width), mode="bilinear", align_corners=False)
     return _min_max(grown[0, 0].numpy())
 
@@ -59,5 +59,7 @@ def has_evidence(raw: np.ndarray) -> bool:
 
 
 def _min_max(values: np.ndarray) -> np.ndarray:
-    shifted = values.astype(np.float32) - np.float32(values.min())
-    return shifted / np.float32(_EPSILON + shifted.max())
+    """Scales float32 `values` in place, because a full-size map is large."""
+    values -= values.min()
+    values /= np.float32(_EPSILON + values.max())
+    return values

@@ -130,6 +130,10 @@ def open_photo(
     except Exception as exc:
         raise _unreadable(label, fmt, data, exc) from exc
     _check_size(label, width, height, limits)
+    if isinstance(im, _Tiff):
+        tile_px = im.tag_v2.get(Base.TileWidth, 0) * im.tag_v2.get(Base.TileLength, 0)
+        if tile_px > max(2**22, 4 * width * height):  # libtiff would make room for all of it
+            raise PhotoError(label, "the TIFF has tiles far larger than the photo", _SMALLER)
     if fmt == "WEBP" and getattr(im, "n_frames", 1) > 1:
         raise _animated(label, fmt)
     return Photo(

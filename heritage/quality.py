@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from heritage.photos import Photo
 
-JUDGED_SIDE_PX = 512
+JUDGED_SIDE_PX = 448
 BLURRED_BELOW = 12.0
 DARK_BELOW = 40.0
 BRIGHT_ABOVE = 225.0
@@ -16,7 +17,11 @@ TINY_BELOW_PX = 224
 
 def photo_warnings(photo: Photo, pixels: np.ndarray) -> tuple[str, ...]:
     """Warnings in plain words about `photo`, judged from its RGB `pixels` (h, w, 3) uint8."""
-    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    picture = Image.fromarray(pixels).convert("L")
+    scale = JUDGED_SIDE_PX / min(picture.size)
+    if scale < 1:  # the same blur must be judged alike whatever the backbone asks for
+        picture = picture.resize([round(side * scale) for side in picture.size])
+    grey = np.asarray(picture, np.float32)
     found = []
     if min(photo.width, photo.height) < TINY_BELOW_PX:
         found.append(

@@ -9,11 +9,11 @@ frame("Inspect")
 photo = photo_input()
 if photo:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.markdown(f"### {plain(photo.name)}", width="stretch")
+        st.markdown(f"# {plain(photo.name)}", width="stretch")
         card = choose_checkpoint()
         st.button("Another photo", icon=":material/add_photo_alternate:", on_click=forget_photo)
     if card:
         with errors_in_words():
-            with st.spinner(f"{card.title} is looking at the photo …"):
+            with st.spinner(f"{plain(card.title)} is looking at the photo …"):
                 inspection = inspect(photo, card)
             show_inspection(photo, inspection, card)

@@ -20,7 +20,7 @@ def main() -> int:
     fresh = replace_figures(text, figures_table(list_cards(ROOT / "weights")))
     if "--check" in sys.argv:
         return int(fresh != text)
-    README.write_text(fresh, encoding="utf-8")
+    README.write_text(fresh, encoding="utf-8", newline="\n")
     return 0
 
 

@@ -62,7 +62,11 @@ def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_
 
     The model has seen a few walls, so that its answers and heat maps differ between photos.
     """
-    metrics = {} if auroc is None else {"validation": {"n": 1, "auroc": {"value": auroc}}}
+    metrics = (
+        {}
+        if auroc is None
+        else {"validation": {"n": 1, "auroc": dict.fromkeys(("value", "low", "high"), auroc)}}
+    )
     card = ModelCard(
         name=name or backbone,
         backbone=backbone,

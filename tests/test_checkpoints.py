@@ -293,3 +293,47 @@ def test_a_start_that_is_missing_or_a_pickle_is_refused(tmp_path):
     torch.save(model.state_dict(), tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="never read from pickles"):
         load_features(model, tmp_path / "net.pth")
+
+
+def validated(low, value):
+    return {"validation": {"n": 9, "auroc": {"value": value, "low": low, "high": 1.0}}}
+
+
+def test_a_perfect_score_on_a_few_photos_does_not_outrank_a_sure_one_on_many(tmp_path):
+    save_untrained(tmp_path, name="few", metrics=validated(low=0.6, value=1.0))
+    save_untrained(tmp_path, name="many", metrics=validated(low=0.98, value=0.99))
+    assert default_name(tmp_path) == "many"
+
+
+def test_a_card_without_weights_is_not_offered(tmp_path):
+    save_untrained(tmp_path, name="gone", auroc=0.9)
+    (tmp_path / "gone.safetensors").unlink()
+    assert list_cards(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parameters": "many"},
+        {"metrics": {"test": {}}},
+        {"metrics": {"test": {"n": 3, "auroc": {"value": "high"}}}},
+        {"data": {"sources": 3}},
+        {"created": 5},
+        {"limits": [1]},
+    ],
+)
+def test_a_card_with_parts_of_the_wrong_kind_is_refused(tmp_path, wrong):
+    save_untrained(tmp_path, name="odd", auroc=0.9)
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(CheckpointError, match="the card cannot be read"):
+        read_card(path)
+
+
+@pytest.mark.parametrize("wrong", [{"input_size_px": 299}, {"mean": [0.5, 0.5, 0.5]}])
+def test_weights_made_for_another_input_are_refused(tmp_path, wrong):
+    save_untrained(tmp_path, name="other", auroc=0.9)
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(CheckpointError, match="another input size or normalisation"):
+        load_checkpoint("other", tmp_path)

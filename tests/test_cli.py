@@ -18,6 +18,7 @@ from heritage.bands import BandThresholds
 from heritage.cards import read_card
 from heritage.classifiers import parameters_when_built
 from heritage.cli import main
+from heritage.figures import percent_text
 from heritage.inspection import Inspection, Inspector
 from heritage.training.config import TrainingConfig
 
@@ -58,7 +59,7 @@ def test_inspect_prints_one_line_per_photo(run, photo, weights_dir):
     for line, path in zip(lines, (photo, other), strict=True):
         found = inspector.inspect(path)
         assert path.name in line
-        assert f"{found.damage_percent:.1f} %" in line
+        assert percent_text(found.damage_percent) in line
         assert found.band in line
 
 
@@ -121,6 +122,13 @@ def test_photos_of_the_same_name_get_an_overlay_each(run, photo, weights_dir, tm
         "tower_wall.overlay.png": (240, 320, 3),
         "tower_wall-2.overlay.png": (300, 200, 3),
     }
+
+
+def test_wildcards_are_filled_in_where_the_shell_did_not(run, photo, weights_dir):
+    pattern = str(photo.parent / "*.jpg")
+    status, told, _ = run("inspect", pattern, "--weights", weights_dir)
+    assert status == 0
+    assert photo.name in told
 
 
 def test_overlays_into_what_is_no_folder_are_refused(run, photo, weights_dir, tmp_path):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from helpers import crack_photo
+from helpers import crack_photo, save_untrained
 from streamlit.testing.v1 import AppTest
 
 from heritage.cards import list_cards
+from heritage.figures import percent_text
 from heritage.web import inspection_view
-from heritage.web.inspection_view import percent_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,6 +97,28 @@ def test_a_broken_photo_is_an_error_in_words_and_no_traceback():
     assert "tower" in app.error[0].value
     assert "ends early" in app.error[0].value
     assert app.file_uploader
+
+
+def test_advice_keeps_its_own_capitals():
+    app = inspect_page(b"%PDF-1.7", "plan.jpg")
+    assert "JPEG" in app.error[0].value
+
+
+def test_names_from_a_card_are_shown_as_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    figure = {"value": 0.9, "low": 0.8, "high": 1.0}
+    table = {"n": 3, "n_damaged": 1, "n_sound": 2, "auroc": figure}
+    hostile = "![x](http://example.org/x.png)"
+    metrics = {"test": {**table, "sources": {hostile: table, "b": table}}, hostile: table}
+    save_untrained(tmp_path, name="mine", metrics=metrics, licence=hostile)
+    app = page("pages/4_Backbones.py")
+    assert not app.exception
+    shown = [*app.markdown, *app.caption, *app.table]
+    assert shown
+    for element in shown:
+        value = element.value
+        text = value if isinstance(value, str) else value.to_csv()
+        assert "![x]" not in text
 
 
 def test_another_photo_leads_back_to_the_drop_zone():

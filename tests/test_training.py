@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import crack_photo, labelled_folder
+from helpers import crack_photo, labelled_folder, save_untrained
 from sklearn.metrics import roc_auc_score
 
 from heritage.backbones import get_backbone
@@ -97,7 +97,7 @@ def test_a_run_killed_with_sigkill_goes_on_where_it_was(toy_data, tmp_path):
     with process:
         while not (run_dir / "state.safetensors").exists() and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         told = process.stderr.read().decode()
     assert process.returncode == -signal.SIGKILL, told
     assert not list(out.glob("*"))
@@ -325,3 +325,13 @@ def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
     again = evaluate("mobilenet_v2", tmp_path, tmp_path / "out")
     assert again.metrics == card.metrics
     assert again.temperature == card.temperature
+
+
+def test_a_checkpoint_of_the_same_name_is_not_overwritten_unasked(toy_data, tmp_path):
+    save_untrained(tmp_path, "mobilenet_v2")
+    before = (tmp_path / "mobilenet_v2.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"holds a checkpoint of this name; .*--overwrite"):
+        train(QUICK, toy_data, out=tmp_path, run_dir=tmp_path / "run")
+    assert (tmp_path / "mobilenet_v2.safetensors").read_bytes() == before
+    train(QUICK, toy_data, out=tmp_path, run_dir=tmp_path / "run", overwrite=True)
+    assert (tmp_path / "mobilenet_v2.safetensors").read_bytes() != before

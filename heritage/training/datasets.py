@@ -270,5 +270,8 @@ def _content(path: Path) -> str:
 def _photo_files(folder: Path) -> list[Path]:
     suffixes = {f".{suffix}" for suffix in SUFFIXES}
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+        path
+        for path in folder.rglob("*")
+        # macOS leaves files like ._tower.jpg, which are no photos.
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )

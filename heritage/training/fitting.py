@@ -293,7 +293,8 @@ class _Run:
         try:
             with safe_open(path, "pt") as file:
                 notes = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                # Cloned, or the file stays mapped and Windows will not have it replaced.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise TrainingError(
                 str(path), f"it cannot be read ({error})", "add --restart to begin anew"

@@ -47,6 +47,7 @@ def train(
     run_dir: Path | None = None,
     unlabelled: Path | None = None,
     restart: bool = False,
+    overwrite: bool = False,
     licence: str = "",
     command: str = "",
     listen: Listener = lambda event: None,
@@ -63,6 +64,10 @@ def train(
     name = name or config.backbone
     run_dir = run_dir or Path("runs") / name
     check_name(name)
+    if not overwrite and any((out / f"{name}{end}").exists() for end in (".json", ".safetensors")):
+        raise TrainingError(
+            name, f"{out.name} holds a checkpoint of this name", "choose a --name or --overwrite it"
+        )
     if unlabelled and not config.teacher:
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"

@@ -59,7 +59,7 @@ def _comparison(cards: list[ModelCard]) -> pd.DataFrame:
 def _show_card(card: ModelCard) -> None:
     with st.expander(f"{plain(card.title)}: its card"):
         table = {
-            SPLIT_TITLES.get(split, split): {
+            SPLIT_TITLES.get(split, plain(split)): {
                 "Photos": str(figures["n"]),
                 **{title: interval_text(figures, key) for key, title in FIGURE_TITLES.items()},
             }
@@ -76,7 +76,7 @@ def _show_card(card: ModelCard) -> None:
             st.table(
                 pd.DataFrame(
                     {
-                        source: {
+                        plain(source): {
                             "Photos": str(figures["n"]),
                             **{FIGURE_TITLES[key]: interval_text(figures, key) for key in shown},
                         }
@@ -103,4 +103,7 @@ def _show_untrained(trained: set[str]) -> None:
     st.markdown("## Not trained yet")
     for entry in missing:
         st.markdown(f"**{entry.title}** · {entry.paper}")
-        st.code(f"python -m heritage train DATA --backbone {entry.name}", language="bash")
+        st.code(
+            f"python -m heritage train DATA --backbone {entry.name} --name my_{entry.name}",
+            language="bash",
+        )

@@ -47,8 +47,11 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except HeritageError as error:
-        message = f"**{plain(error.subject)}**: {plain(error.reason)}."
-        st.error(f"{message} {plain(error.advice).capitalize()}.", icon=":material/error:")
+        advice = error.advice[:1].upper() + error.advice[1:]
+        st.error(
+            f"**{plain(error.subject)}**: {plain(error.reason)}. {plain(advice)}.",
+            icon=":material/error:",
+        )
 
 
 def plain(text: str) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from heritage.cards import list_cards
-from heritage.exports import blend_view, encode_jpeg
+from heritage.exports import blended, encode_jpeg
 from heritage.photos import Photo
-from heritage.web.frame import errors_in_words
+from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import START_OPACITY_PERCENT, show_answer
 from heritage.web.models import inspect
 from heritage.web.photo_input import keep_photo
 from heritage.web.samples import SamplePhoto, sample_photos
 
+if TYPE_CHECKING:
+    from heritage.inspection import Inspection
+
 EXAMPLE_FILE = "cracked-plaster.jpg"
+VIEW_SIDE_PX = 960
 
 
 def show_way_in() -> None:
@@ -34,7 +40,8 @@ def show_example() -> None:
     st.markdown("## For example")
     left, right = st.columns(2, gap="medium")
     with left:
-        st.image(_view(photo.sha256, photo), caption=sample.title, width="stretch")
+        caption = f"{sample.title} ({sample.kind.lower()})"
+        st.image(_view(photo.sha256, photo), caption=caption, alt=sample.caption, width="stretch")
     if not cards:
         with right:
             st.info("No checkpoint is installed yet, so there is no answer to show.")
@@ -42,10 +49,10 @@ def show_example() -> None:
     with errors_in_words():
         with right, st.spinner("Reading the sample …"):
             inspection = inspect(photo, cards[0])
-            heat = inspection.heat_at(*photo.pixels(long_side_px=960).shape[:2])
             st.image(
-                encode_jpeg(blend_view(photo, heat, START_OPACITY_PERCENT)),
-                caption=f"The same photo as {cards[0].title} sees it: brighter is hotter",
+                _overlaid_view(photo.sha256, cards[0].sha256, photo, inspection),
+                caption=f"As {plain(cards[0].title)} sees it: brighter is hotter",
+                alt="The same picture with heat where damage shows",
                 width="stretch",
             )
         show_answer(inspection)
@@ -85,4 +92,13 @@ def _example() -> SamplePhoto:
 
 @st.cache_data(show_spinner=False)
 def _view(sha256: str, _photo: Photo) -> bytes:
-    return encode_jpeg(_photo.pixels(long_side_px=960))
+    return encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX))
+
+
+@st.cache_data(show_spinner=False)
+def _overlaid_view(
+    sha256: str, weights_sha256: str, _photo: Photo, _inspection: Inspection
+) -> bytes:
+    return encode_jpeg(
+        blended(_photo, _inspection, opacity_percent=START_OPACITY_PERCENT, side_px=VIEW_SIDE_PX)
+    )

@@ -10,6 +10,7 @@ import streamlit as st
 
 from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
+from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
 from heritage.web.frame import plain
@@ -27,7 +28,7 @@ def show_inspection(photo: Photo, inspection: Inspection, card: ModelCard) -> No
     show_answer(inspection)
     for warning in inspection.warnings:
         st.warning(plain(warning), icon=":material/warning:")
-    _show_overlay(photo, inspection, card)
+    _show_overlay(photo, inspection, card, st.session_state.get("opacity", START_OPACITY_PERCENT))
 
 
 def show_answer(inspection: Inspection) -> None:
@@ -50,21 +51,20 @@ def show_answer(inspection: Inspection) -> None:
             )
 
 
-def percent_text(percent: float) -> str:
-    """A probability in percent with one decimal, never rounded to certainty."""
-    if percent > 99.9:
-        return "> 99.9 %"
-    return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
-
-
 def band_badge(band: Band) -> str:
     """The band as Markdown: icon and word on its colour."""
     return f":{band.streamlit_colour}-badge[{band.icon} {band.name}]"
 
 
 @st.fragment
-def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
-    """A fragment: changing colours or opacity repeats this part only, and never the inspection."""
+def _show_overlay(
+    photo: Photo, inspection: Inspection, card: ModelCard, start_opacity: int
+) -> None:
+    """A fragment: changing colours or opacity repeats this part only, and never the inspection.
+
+    `start_opacity` is where the slider stood at the last full run: as long as it stays the same,
+    the viewer's message does, and its pictures are not sent again.
+    """
     for key in ("hot_only", "boxes"):
         st.session_state.setdefault(key, True)
     look = st.container()
@@ -94,7 +94,7 @@ def _show_overlay(photo: Photo, inspection: Inspection, card: ModelCard) -> None
             aspect=photo.width / photo.height,
             title=photo.name,
             boxes=_boxes(inspection),
-            opacity_percent=st.session_state.get("opacity", START_OPACITY_PERCENT),
+            opacity_percent=start_opacity,
             show_boxes=show_boxes,
             colour_bar=[f"rgb({r} {g} {b})" for r, g, b in colour_table(colour_map)[::15]],
             key="viewer",
@@ -114,6 +114,9 @@ def _show_regions(inspection: Inspection) -> None:
         st.markdown(
             "**No evidence.** Nothing in this photo speaks for damage, so there is no heat to show."
         )
+        return
+    if not inspection.regions:
+        st.markdown("The heat is spread thinly: no single place stands out.")
         return
     if inspection.band == SOUND.name:
         st.caption(

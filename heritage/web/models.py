@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VIEW_SIDE_PX = 1920
 HEAT_SIDE_PX = 512
 MODELS_KEPT = 3
+KEPT_FOR = "1h"  # photos and answers leave the memory after that
 
 
 def choose_checkpoint() -> ModelCard | None:
@@ -54,7 +55,7 @@ def inspect(photo: Photo, card: ModelCard) -> Inspection:
     return _inspect(photo.sha256, photo.name, card.name, card.sha256, photo)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@st.cache_resource(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
 def _inspect(sha256: str, photo_name: str, name: str, weights: str, _photo: Photo) -> Inspection:
     return inspector(name, weights).inspect(_photo)
 
@@ -67,7 +68,7 @@ def inspector(name: str, weights_sha256: str) -> Inspector:
     return Inspector(name)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
+@st.cache_data(max_entries=16, ttl=KEPT_FOR, show_spinner=False)
 def photo_url(sha256: str, _photo: Photo) -> str:
     """The photo as a JPEG `data:` URL, long side at most `VIEW_SIDE_PX`."""
     from heritage.exports import encode_jpeg
@@ -75,7 +76,7 @@ def photo_url(sha256: str, _photo: Photo) -> str:
     return _data_url("image/jpeg", encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX)))
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
 def heat_url(
     sha256: str, weights_sha256: str, colour_map: str, hot_only: bool, _inspection: Inspection
 ) -> str:

@@ -7,6 +7,7 @@ import streamlit as st
 from heritage.exports import encode_jpeg
 from heritage.photos import SUFFIXES, Photo, open_photo
 from heritage.web.frame import errors_in_words
+from heritage.web.models import photo_url
 from heritage.web.samples import SamplePhoto, sample_photos
 
 UPLOAD, CAMERA = "From a file", "From the camera"
@@ -41,7 +42,8 @@ def _ask() -> Photo | None:
     )
     photo = _from_camera() if way == CAMERA else _from_file()
     st.caption(
-        "The photo is read on the machine this app runs on. It is sent nowhere and not stored."
+        "The photo is read on the machine this app runs on and kept in memory while you work. "
+        "It is written to no disk and sent nowhere else."
     )
     return photo or _from_samples()
 
@@ -62,7 +64,7 @@ def _from_camera() -> Photo | None:
 def _opened(data: bytes, name: str) -> Photo | None:
     with errors_in_words():
         photo = open_photo(data, name)
-        photo.pixels(short_side_px=64)  # a body that ends early is told here, beside the uploader
+        photo_url(photo.sha256, photo)  # a body that ends early is told here, beside the uploader
         return photo
     return None
 
@@ -72,7 +74,7 @@ def _from_samples() -> Photo | None:
     columns = st.columns(len(sample_photos()), gap="medium")
     for column, sample in zip(columns, sample_photos(), strict=True):
         with column:
-            st.image(_thumbnail(sample.file, sample), width="stretch")
+            st.image(_thumbnail(sample.file, sample), width="stretch", alt=sample.caption)
             if st.button(sample.title, key=f"sample-{sample.file}", width="stretch"):
                 return sample.open()
             st.caption(f"{sample.caption} {sample.credit_line}.")

@@ -23,6 +23,11 @@ class SamplePhoto:
     licence: str
     rendering: bool
 
+    @property
+    def kind(self) -> str:
+        """Whether this is a photograph at all."""
+        return "Computer rendering" if self.rendering else "Photograph"
+
     def open(self) -> Photo:
         """The photo itself."""
         return open_photo(SAMPLES_DIR / self.file)

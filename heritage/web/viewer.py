@@ -114,8 +114,6 @@ def compare_viewer(
         raise ValueError(f"aspect is width / height and must be positive, not {aspect}")
     if not 0 <= opacity_percent <= 100:
         raise ValueError(f"opacity_percent must lie in 0..100, not {opacity_percent}")
-    # The state, not the default, so that a viewer that is mounted anew starts where it was left.
-    opacity = st.session_state.get(key, {}).get("opacity", opacity_percent)
     result = _mount(
         key=key,
         data={
@@ -124,7 +122,7 @@ def compare_viewer(
             "aspect": aspect,
             "title": title,
             "boxes": [asdict(box) for box in boxes] if show_boxes else [],
-            "opacity": opacity,
+            "opacity": opacity_percent,
             "colour_bar": list(colour_bar),
         },
         default={"opacity": opacity_percent},
