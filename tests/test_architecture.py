@@ -12,8 +12,8 @@ PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
 WEB = sorted((ROOT / "heritage" / "web").glob("*.py"))
 CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.parts)
 # Each may import those to its right, never those to its left.
-ORDER = ("cli", "exports", "inspection", "heatmaps", "checkpoints", "classifiers", "cards")
-LOWEST = ("photos", "backbones", "errors")
+ORDER = ("cli", "exports", "inspection", "quality", "heatmaps", "overlays", "checkpoints", "inputs")
+LOWEST = ("classifiers", "figures", "cards", "photos", "exif", "backbones", "bands", "errors")
 
 
 def imported(path: Path) -> set[str]:
@@ -28,6 +28,7 @@ def imported(path: Path) -> set[str]:
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(node.module or "")
+            found |= {f"{node.module}.{name.name}" for name in node.names}
     return found
 
 
@@ -46,6 +47,12 @@ def test_imports_run_one_way(module):
     names = ORDER + LOWEST
     above = {f"heritage.{name}" for name in names[: names.index(module)]}
     assert not imported(ROOT / "heritage" / f"{module}.py") & above
+
+
+def test_nothing_below_the_commands_imports_training():
+    for path in CORE:
+        if path.stem not in ("cli", "__main__") and "training" not in path.parts:
+            assert not any(name.startswith("heritage.training") for name in imported(path)), path
 
 
 def test_only_photos_decodes_images():
