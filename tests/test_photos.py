@@ -867,9 +867,10 @@ def test_nothing_in_pillow_is_loosened():
 
 
 def test_a_small_tiff_with_a_giant_tile_is_refused_before_room_is_made_for_it():
-    picture = Image.new("L", (64, 64))
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[322] = tags[323] = 8192
-    stored = encoded(picture, "TIFF", tiffinfo=tags)
+    # Width, height, bits, deflate, black is zero, samples, tile width and height, offset, bytes.
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1}
+    tags |= {322: 8192, 323: 8192, 324: 8, 325: 0}
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    stored = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
     with pytest.raises(PhotoError, match="tiles far larger than the photo"):
         open_photo(stored, "bomb.tif")

@@ -66,7 +66,10 @@ def test_upload_read_opacity_backbone_download(page, app_url):
     assert moved > 0, "the download must follow the opacity"
 
     for card in cards[1:]:
-        page.get_by_role("combobox", name=re.compile("Backbone")).click()
+        select = page.get_by_role("combobox", name=re.compile("Backbone"))
+        select.scroll_into_view_if_needed()
+        page.wait_for_timeout(500)  # the list closes when the page scrolls under it
+        select.click()
         page.get_by_role("option", name=re.compile(f"^{re.escape(card.title)}")).click()
         expect(page.get_by_text(f"Read by: {card.title}")).to_be_visible()
         told = json.loads(download(page, "Inspection (JSON)"))
