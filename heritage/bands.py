@@ -12,18 +12,13 @@ class Band:
     name: str
     icon: str
     colour: str
-    streamlit_colour: str
     meaning: str
 
 
-URGENT = Band(
-    "Urgent", "▲", "#B3261E", "red", "Damage very probably shows; look at this photo first."
-)
-HIGH = Band("High", "◆", "#C4661F", "orange", "Damage probably shows; have it looked at soon.")
-WATCH = Band(
-    "Watch", "●", "#7A6A1F", "yellow", "The model is unsure; look again or photograph it closer."
-)
-SOUND = Band("Sound", "○", "#2F6F62", "green", "The model sees no sign of damage in this photo.")
+URGENT = Band("Urgent", "▲", "red", "Damage very probably shows; look at this photo first.")
+HIGH = Band("High", "◆", "orange", "Damage probably shows; have it looked at soon.")
+WATCH = Band("Watch", "●", "yellow", "The model is unsure; look again or photograph it closer.")
+SOUND = Band("Sound", "○", "green", "The model sees no sign of damage in this photo.")
 BANDS: dict[str, Band] = {band.name: band for band in (URGENT, HIGH, WATCH, SOUND)}
 
 

@@ -53,7 +53,7 @@ def show_answer(inspection: Inspection) -> None:
 
 def band_badge(band: Band) -> str:
     """The band as Markdown: icon and word on its colour."""
-    return f":{band.streamlit_colour}-badge[{band.icon} {band.name}]"
+    return f":{band.colour}-badge[{band.icon} {band.name}]"
 
 
 @st.fragment
