@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Band:
-    """A priority band as it is shown everywhere: word, icon, colour and what it means."""
+    """A priority band as it is shown everywhere: word, icon, colour (by theme name), meaning."""
 
     name: str
     icon: str
