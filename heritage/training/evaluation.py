@@ -94,23 +94,19 @@ def predict(
 
 def fit_temperature(predictions: Predictions) -> float:
     """The temperature that minimises the class-balanced log loss (Guo et al. 2017, section 4.2)."""
-    signed = np.where(predictions.labels == 1, predictions.logits, -predictions.logits)
-    weights = _class_weights(predictions.labels)
-
-    def loss(log_temperature: float) -> float:
-        return float(
-            np.average(np.logaddexp(0, -signed / np.exp(log_temperature)), weights=weights)
-        )
-
-    found = minimize_scalar(loss, bounds=(np.log(0.2), np.log(10.0)), method="bounded")
+    found = minimize_scalar(
+        lambda log_temperature: balanced_log_loss(predictions, float(np.exp(log_temperature))),
+        bounds=(np.log(0.2), np.log(10.0)),
+        method="bounded",
+    )
     return float(np.exp(found.x))
 
 
-def balanced_log_loss(predictions: Predictions) -> float:
-    """Log loss in which both classes weigh the same; lower is better."""
+def balanced_log_loss(predictions: Predictions, temperature: float = 1.0) -> float:
+    """Log loss of logits / `temperature` in which both classes weigh the same; lower is better."""
     signed = np.where(predictions.labels == 1, predictions.logits, -predictions.logits)
     weights = _class_weights(predictions.labels)
-    return float(np.average(np.logaddexp(0, -signed), weights=weights))
+    return float(np.average(np.logaddexp(0, -signed / temperature), weights=weights))
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:

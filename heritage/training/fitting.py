@@ -84,7 +84,8 @@ def fit(
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
     run = _Run(config, backbone, train, cache, run_dir, teacher_folder)
-    state = run.resume(_fingerprint(samples))
+    photos = _fingerprint(samples)
+    state = run.resume(photos)
     for epoch in range(state.epoch, config.epochs):
         if epoch - state.best_epoch > config.patience:
             break
@@ -112,7 +113,7 @@ def fit(
             best = run.averaged.module.state_dict()
             write_atomically(run_dir / BEST, save(_packed(best)))
         state.epoch = epoch + 1
-        run.save(state, _fingerprint(samples))
+        run.save(state, photos)
         listen(record)
     with safe_open(run_dir / BEST, "pt") as file:
         run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
