@@ -77,6 +77,6 @@ def parameter_count(model: nn.Module) -> int:
 
 def normalise(pixels: Tensor, backbone: Backbone) -> Tensor:
     """Turns uint8 RGB (B, 3, H, W) into the backbone's float32 input of the same shape."""
-    mean = torch.tensor(backbone.mean).view(1, 3, 1, 1)
-    std = torch.tensor(backbone.std).view(1, 3, 1, 1)
+    mean = torch.tensor(backbone.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(backbone.std, device=pixels.device).view(1, 3, 1, 1)
     return (pixels.float() / 255 - mean) / std

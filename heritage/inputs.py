@@ -11,15 +11,13 @@ from heritage.backbones import Backbone
 from heritage.classifiers import normalise
 
 MAX_ASPECT_IN = 8  # longer panoramas are read at a smaller scale, so that memory stays bounded
-MIN_SIDE_PX = 32  # the backbones halve five times
 
 
-def input_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
+def input_size(width: int, height: int, backbone: Backbone) -> tuple[int, int]:
     """Size (h, w) in pixels at which a photo of `width` × `height` enters the network."""
-    scale = min(
-        short_side_px / min(width, height), MAX_ASPECT_IN * short_side_px / max(width, height)
-    )
-    return max(MIN_SIDE_PX, round(height * scale)), max(MIN_SIDE_PX, round(width * scale))
+    side, least = backbone.input_size_px, backbone.smallest_input_px
+    scale = min(side / min(width, height), MAX_ASPECT_IN * side / max(width, height))
+    return max(least, round(height * scale)), max(least, round(width * scale))
 
 
 def network_input(pixels: np.ndarray, backbone: Backbone) -> Tensor:
@@ -28,7 +26,7 @@ def network_input(pixels: np.ndarray, backbone: Backbone) -> Tensor:
     Returns:
         float32 (1, 3, H, W) with the photo's aspect.
     """
-    size = input_size(pixels.shape[1], pixels.shape[0], backbone.input_size_px)
+    size = input_size(pixels.shape[1], pixels.shape[0], backbone)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
     if tuple(x.shape[-2:]) != size:
         x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from helpers import crack_photo, labelled_folder
 
 from heritage.errors import DatasetError
-from heritage.training.augmentation import training_views
+from heritage.training.augmentation import Views
 from heritage.training.datasets import (
     TRAIN,
     VALIDATION,
@@ -23,6 +24,7 @@ from heritage.training.datasets import (
     split_off_validation,
     with_validation,
 )
+from heritage.training.synthetic import paint_damage
 
 
 def manifest(folder, *lines):
@@ -266,7 +268,7 @@ def test_what_was_decoded_once_is_not_read_again(tmp_path):
 def test_training_photos_are_square_views_with_their_labels(tmp_path):
     labelled_folder(tmp_path, per_class=1, size=(300, 150))
     samples = read_samples(tmp_path)
-    photos = TrainingPhotos(samples, PhotoCache(150), training_views(96), training_views(96))
+    photos = TrainingPhotos(samples, PhotoCache(150), Views(96))
     torch.manual_seed(0)
     assert len(photos) == 2
     for _ in range(20):
@@ -276,21 +278,77 @@ def test_training_photos_are_square_views_with_their_labels(tmp_path):
             assert label.item() == sample.label
 
 
-def test_damaged_photos_have_augmentation_of_their_own(tmp_path):
-    crack_photo(tmp_path / "a.jpg")
-    samples = [Sample(tmp_path / "a.jpg", label) for label in (1.0, 0.0, float("nan"))]
-    photos = TrainingPhotos(samples, PhotoCache(64), lambda x: x * 0 + 1, lambda x: x * 0)
-    assert [photos[i][0].float().mean().item() for i in range(3)] == [1, 0, 0]
+PLAIN = {"turned_share": 0.0, "rotation_degrees": 0.0, "jitter": 0.0}
+RAMP = torch.arange(200).to(torch.uint8).expand(3, 200, 200)  # brighter to the right
+
+
+def brightness_range(label):
+    """How much of the ramp a view holds, largest and smallest of 40 views."""
+    views = Views(64, smallest_crop=0.9, smallest_crop_sound=0.01, **PLAIN)
+    spans = []
+    for _ in range(40):
+        row = views.draw(RAMP, label)[0].float().mean((0, 1))
+        spans.append(float(row.max() - row.min()))
+    return min(spans), max(spans)
+
+
+def test_damaged_photos_are_cropped_less_than_sound_and_unlabelled_ones():
+    torch.manual_seed(0)
+    assert brightness_range(1.0)[0] > 150
+    assert brightness_range(0.0)[0] < 60
+    assert brightness_range(float("nan"))[0] < 60
+
+
+def test_quarter_turns_show_every_orientation_alike():
+    torch.manual_seed(0)
+    views = Views(64, smallest_crop_sound=1.0, **PLAIN | {"turned_share": 1.0})
+    seen = Counter()
+    for _ in range(400):
+        view = views.draw(RAMP, 0.0)[0].float().mean(0)
+        across = float(view[:, -8:].mean() - view[:, :8].mean())
+        down = float(view[-8:].mean() - view[:8].mean())
+        seen["right" if across > 100 else "left" if across < -100 else
+             "down" if down > 100 else "up" if down < -100 else "?"] += 1  # fmt: skip
+    assert set(seen) == {"right", "left", "down", "up"}
+    assert min(seen.values()) > 70
+
+
+def test_damage_is_painted_on_the_asked_share_of_sound_photos_and_on_no_other():
+    torch.manual_seed(0)
+    wall = torch.full((3, 120, 160), 170, dtype=torch.uint8)
+    views = Views(64, painted_share=0.3, **PLAIN)
+    drawn = [views.draw(wall, 0.0) for _ in range(300)]
+    changed = [bool((view.float() - view.float().median()).abs().max() > 8) for view, _ in drawn]
+    assert sum(label for _, label in drawn) == pytest.approx(90, abs=25)
+    agree = [bool(label) == seen for (_, label), seen in zip(drawn, changed, strict=True)]
+    assert sum(agree) >= 290, "a painted view is damaged, an untouched one sound"
+    for label in (1.0, float("nan")):
+        for _ in range(30):
+            view, told = views.draw(wall, label)
+            assert view.float().std() < 1
+            assert told == label or told != told
+
+
+@pytest.mark.parametrize("side", [8, 40, 224])
+def test_painting_is_repeatable_and_leaves_the_photo_alone(side):
+    wall = np.full((side, side, 3), 140, dtype=np.uint8)
+    before = wall.copy()
+    for seed in range(30):
+        painted = paint_damage(wall, np.random.default_rng(seed))
+        again = paint_damage(wall, np.random.default_rng(seed))
+        assert painted.shape == wall.shape and painted.dtype == np.uint8
+        assert np.array_equal(painted, again)
+    assert np.array_equal(wall, before)
 
 
 def test_views_keep_the_aspect_of_what_they_show():
     pixels = torch.full((3, 200, 600), 255, dtype=torch.uint8)
     pixels[:, 80:120, 280:320] = 0  # a square on a wide wall stays as wide as high
-    augment = training_views(128, smallest_crop=0.3, rotation_degrees=0, jitter=0)
+    views = Views(128, rotation_degrees=0, jitter=0)
     torch.manual_seed(0)
     checked = 0
     for _ in range(60):
-        dark = augment(pixels).float().mean(0) < 128
+        dark = views.draw(pixels, 1.0)[0].float().mean(0) < 128
         rows, columns = dark.any(1).nonzero().flatten(), dark.any(0).nonzero().flatten()
         if not len(rows) or rows[0] == 0 or rows[-1] == 127 or columns[0] == 0:
             continue
@@ -298,3 +356,10 @@ def test_views_keep_the_aspect_of_what_they_show():
             checked += 1
             assert len(rows) == pytest.approx(len(columns), abs=4)
     assert checked >= 10
+
+
+def test_drawing_is_balanced_as_the_network_sees_it_when_damage_is_painted(tmp_path):
+    samples = [Sample(tmp_path / str(n), float(n < 3)) for n in range(10)]
+    weights = sampling_weights(samples, painted_share=0.25)
+    damaged, sound = weights[:3].sum(), weights[3:].sum()
+    assert damaged + 0.25 * sound == pytest.approx(0.75 * sound)

@@ -23,12 +23,18 @@ class TrainingConfig:
         ema_decay: Decay of the running average of the weights that is evaluated and kept.
         patience: Epochs without a better validation loss before the run stops.
         crop_side_px: Side of the square training crops; 0 takes the backbone's own input size.
-            Smaller ones train several times faster, as a first phase before one at full size.
+            Smaller ones train several times faster.
+        full_size_epochs: Closing epochs with crops of the backbone's own input size
+            (progressive resizing); only where `crop_side_px` is smaller.
         frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
             and what ImageNet taught of edges and textures is not unlearned on few photos.
         smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
         smallest_crop_sound: The same for sound photos, of which every part is sound. Tight crops
             teach that a close look at rough masonry is no damage yet.
+        painted_share: Share of the views of sound photos on which cracks, spalling or salts are
+            painted, which makes them damaged: the same walls at the same scale in both classes.
+        turned_share: Share of the photos that are turned at random by quarter turns, so that a
+            class whose photos lie on their side is not known by that.
 
     Raises:
         TrainingError: A value with which no run can be made.
@@ -45,9 +51,12 @@ class TrainingConfig:
     ema_decay: float = 0.99
     patience: int = 5
     crop_side_px: int = 0
+    full_size_epochs: int = 0
     frozen_blocks: int = 0
     smallest_crop: float = 0.3
     smallest_crop_sound: float = 0.3
+    painted_share: float = 0.0
+    turned_share: float = 1.0
     rotation_degrees: float = 15.0
     jitter: float = 0.25
     validation_share: float = 0.2
@@ -69,6 +78,7 @@ class TrainingConfig:
                 self.crop_side_px == 0 or self.crop_side_px >= 64,
                 "choose 64 or more",
             ),
+            ("full_size_epochs", self.full_size_epochs >= 0, "choose 0 or more"),
             ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
             ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),
             (
@@ -76,6 +86,8 @@ class TrainingConfig:
                 0 < self.smallest_crop_sound <= 1,
                 "choose a share above 0, at most 1",
             ),
+            ("painted_share", 0 <= self.painted_share <= 0.4, "choose a share from 0 to 0.4"),
+            ("turned_share", 0 <= self.turned_share <= 1, "choose a share from 0 to 1"),
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
             ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
             ("workers", self.workers >= 0, "choose 0 or more"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from heritage.errors import DatasetError, PhotoError
 from heritage.photos import SUFFIXES, open_photo
+from heritage.training.augmentation import Views
 
 CLASSES = ("sound", "damaged")
 TRAIN, VALIDATION = "train", "validation"
@@ -132,17 +133,22 @@ def count_by(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
     return {split: {name: counts[split, name] for name in CLASSES} for split in splits}
 
 
-def sampling_weights(samples: Sequence[Sample]) -> Tensor:
+def sampling_weights(samples: Sequence[Sample], painted_share: float = 0.0) -> Tensor:
     """Weights (N,) that balance the classes, and the sources within a class by the square root.
 
     A network fed sources in proportion to their size learns the big source, not the damage.
+
+    Args:
+        painted_share: Share of the sound views that become damaged ones; the classes are
+            balanced as the network sees them.
     """
     keys = [(s.source, s.label if s.label == s.label else -1.0) for s in samples]
     counts = Counter(keys)
     mass = Counter({key: count**0.5 for key, count in counts.items()})
-    per_label: Counter[float] = Counter()
+    per_label: dict[float, float] = defaultdict(float)
     for (_, label), value in mass.items():
         per_label[label] += value
+    per_label[1.0] *= 1 / (1 - 2 * painted_share)
     weights = [mass[key] / counts[key] / per_label[key[1]] for key in keys]
     return torch.tensor(weights, dtype=torch.double)
 
@@ -192,13 +198,11 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
         self,
         samples: Sequence[Sample],
         cache: PhotoCache,
-        augment_damaged: Callable[[Tensor], Tensor],
-        augment_other: Callable[[Tensor], Tensor],
+        views: Views,
     ) -> None:
         self.samples = samples
         self.cache = cache
-        self.augment_damaged = augment_damaged
-        self.augment_other = augment_other
+        self.views = views
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -206,8 +210,8 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         sample = self.samples[index]
         pixels = torch.from_numpy(self.cache.pixels(sample.path)).permute(2, 0, 1)
-        augment = self.augment_damaged if sample.label == 1 else self.augment_other
-        return augment(pixels), torch.tensor(sample.label, dtype=torch.float32)
+        view, label = self.views.draw(pixels, sample.label)
+        return view, torch.tensor(label, dtype=torch.float32)
 
 
 def _read_manifest(path: Path) -> list[Sample]:

@@ -63,7 +63,7 @@ def predict(
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> Predictions:
     """Damage logits of whole photos, aspect kept, photos of equal input shape in one batch."""
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     logits = np.zeros(len(samples))
     waiting: dict[tuple[int, ...], list[tuple[int, torch.Tensor]]] = defaultdict(list)
@@ -71,7 +71,7 @@ def predict(
     def flush(shape: tuple[int, ...]) -> None:
         batch = waiting.pop(shape)
         x = torch.cat([x for _, x in batch]).contiguous(memory_format=torch.channels_last)
-        logits[[i for i, _ in batch]] = model(x).flatten().double().numpy()
+        logits[[i for i, _ in batch]] = model(x.to(device)).flatten().double().cpu().numpy()
         on_batch(len(batch))
 
     try:

@@ -31,7 +31,7 @@ from heritage.checkpoints import Checkpoint, load_checkpoint, load_features
 from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import TrainingError
 from heritage.inputs import working_side_px
-from heritage.training.augmentation import training_views
+from heritage.training.augmentation import Views
 from heritage.training.config import EpochRecord, Listener, Step, TrainingConfig
 from heritage.training.datasets import (
     TRAIN,
@@ -42,6 +42,7 @@ from heritage.training.datasets import (
     sampling_weights,
 )
 from heritage.training.evaluation import balanced_log_loss, figures, predict
+from heritage.training.folding import fold_norms, insert_norms, lacks_norms
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 RUN_FILES = tuple(name + end for name in (STATE, BEST) for end in ("", ".partial"))
@@ -65,11 +66,15 @@ def fit(
     teacher_folder: Path,
     listen: Listener = lambda event: None,
     cache: PhotoCache | None = None,
+    device: str = "cpu",
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Trains on the `train` samples and keeps the epoch with the least validation loss.
 
     A run killed at any moment goes on from its last finished epoch when called again with the
     same configuration and `run_dir`.
+
+    Args:
+        device: Where the arithmetic is done, such as `cpu` or `cuda`.
 
     Returns:
         The best model, in evaluation mode on the CPU, and the history.
@@ -83,7 +88,7 @@ def fit(
     train = [s for s in samples if s.split == TRAIN]
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
-    run = _Run(config, backbone, train, cache, run_dir, teacher_folder)
+    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, device)
     photos = _fingerprint(samples)
     state = run.resume(photos)
     for epoch in range(state.epoch, config.epochs):
@@ -91,7 +96,8 @@ def fit(
             break
         started = time.monotonic()
         train_loss = run.train_epoch(epoch, listen)
-        held_out = predict(run.averaged.module, backbone, validation, cache)
+        with run.precision():
+            held_out = predict(run.averaged.module, backbone, validation, cache)
         loss = balanced_log_loss(held_out)
         if not math.isfinite(loss):
             raise _diverged(config)
@@ -117,7 +123,9 @@ def fit(
         listen(record)
     with safe_open(run_dir / BEST, "pt") as file:
         run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    return run.model.requires_grad_(False).eval(), state.history
+    model = run.model.to("cpu").requires_grad_(False).eval()
+    fold_norms(model.features)
+    return model, state.history
 
 
 class _Run:
@@ -131,20 +139,27 @@ class _Run:
         cache: PhotoCache,
         run_dir: Path,
         teacher_folder: Path,
+        device: str,
     ) -> None:
         self.config, self.backbone, self.run_dir = config, backbone, run_dir
         self.model = build_classifier(backbone, imagenet=config.init == "imagenet")
         if config.init not in ("imagenet", "scratch"):
             load_features(self.model, Path(config.init))
+        elif config.init == "scratch" and lacks_norms(self.model.features):
+            insert_norms(self.model.features)
+        self.device = torch.device(device)
+        self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
         )
         teacher = _load_teacher(config.teacher, teacher_folder)
-        self.teacher = teacher.model if teacher else None
+        self.teacher = teacher.model.to(self.device) if teacher else None
+        self.teacher_backbone = teacher.backbone if teacher else backbone
         self.projection: nn.Module = nn.Identity()
         if teacher:
             self.projection = nn.Conv2d(backbone.channels, teacher.backbone.channels, 1)
+        self.projection.to(self.device)
         self.frozen = list(self.model.features.children())[: config.frozen_blocks]
         for block in self.frozen:
             block.requires_grad_(False)
@@ -157,20 +172,8 @@ class _Run:
             ],
             weight_decay=config.weight_decay,
         )
-        self.photos = TrainingPhotos(
-            train,
-            cache,
-            *(
-                training_views(
-                    config.crop_side_px or backbone.input_size_px,
-                    smallest_crop=smallest,
-                    rotation_degrees=config.rotation_degrees,
-                    jitter=config.jitter,
-                )
-                for smallest in (config.smallest_crop, config.smallest_crop_sound)
-            ),
-        )
-        self.weights = sampling_weights(train)
+        self.train, self.cache = train, cache
+        self.weights = sampling_weights(train, config.painted_share)
         self.steps = max(1, len(train) // config.batch_size)
 
     def train_epoch(self, epoch: int, listen: Listener) -> float:
@@ -183,7 +186,7 @@ class _Run:
         total = 0.0
         for step, (pixels, labels) in enumerate(self._batches(epoch)):
             self._set_rate(epoch * self.steps + step)
-            loss = self._loss(pixels, labels)
+            loss = self._loss(pixels.to(self.device), labels.to(self.device))
             if not torch.isfinite(loss):
                 raise _diverged(self.config)
             self.optimizer.zero_grad(set_to_none=True)
@@ -197,7 +200,7 @@ class _Run:
 
     def _loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
         x = normalise(pixels, self.backbone).contiguous(memory_format=torch.channels_last)
-        with self._precision():
+        with self.precision():
             features = self.model.features(x)  # (B, C, h, w)
             logits = self.model.head(features).float().flatten()  # (B,)
         known = ~labels.isnan()
@@ -208,14 +211,16 @@ class _Run:
         loss = missed / known.sum().clamp(min=1)
         if self.teacher is None:
             return loss
-        with torch.no_grad(), self._precision():
-            taught = self.teacher.features(x)
+        with torch.no_grad(), self.precision():
+            taught = self.teacher.features(self._as_the_teacher_sees(pixels, x))
             soft = self.teacher.head(taught).float().flatten()
         heat = self.config.teacher_temperature
         told = functional.binary_cross_entropy_with_logits(logits / heat, (soft / heat).sigmoid())
-        with self._precision():
+        with self.precision():
             projected = self.projection(features)
-        alike = functional.cosine_similarity(projected.float(), taught.float(), dim=1)  # (B, h, w)
+        # The student's grid may be finer or coarser than the teacher's.
+        projected = functional.adaptive_avg_pool2d(projected.float(), taught.shape[-2:])
+        alike = functional.cosine_similarity(projected, taught.float(), dim=1)  # (B, h, w)
         share = self.config.teacher_share
         return (
             (1 - share) * loss
@@ -223,9 +228,39 @@ class _Run:
             + self.config.feature_share * (1 - alike).mean()
         )
 
-    def _precision(self) -> AbstractContextManager[Any]:
+    def _as_the_teacher_sees(self, pixels: Tensor, x: Tensor) -> Tensor:
+        """The batch in the teacher's own size and normalisation."""
+        teacher, student = self.teacher_backbone, self.backbone
+        if (teacher.mean, teacher.std) != (student.mean, student.std):
+            x = normalise(pixels, teacher)
+        if student.input_size_px != teacher.input_size_px:
+            scale = teacher.input_size_px / student.input_size_px
+            side = max(teacher.smallest_input_px, round(x.shape[-1] * scale))
+            x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Half precision, where it is asked for and the device is quick at it."""
+        fast = self.device.type != "cpu" or cpu_multiplies_bfloat16()
         return torch.autocast(
-            "cpu", torch.bfloat16, enabled=self.config.half_precision and cpu_multiplies_bfloat16()
+            self.device.type, torch.bfloat16, enabled=self.config.half_precision and fast
+        )
+
+    def _photos(self, epoch: int) -> TrainingPhotos:
+        config, full = self.config, self.backbone.input_size_px
+        last = epoch >= config.epochs - config.full_size_epochs
+        return TrainingPhotos(
+            self.train,
+            self.cache,
+            Views(
+                full if last else config.crop_side_px or full,
+                smallest_crop=config.smallest_crop,
+                smallest_crop_sound=config.smallest_crop_sound,
+                painted_share=config.painted_share,
+                turned_share=config.turned_share,
+                rotation_degrees=config.rotation_degrees,
+                jitter=config.jitter,
+            ),
         )
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -237,7 +272,7 @@ class _Run:
         workers = self.config.workers if sys.platform == "linux" else 0
         return iter(
             DataLoader(
-                self.photos,
+                self._photos(epoch),
                 self.config.batch_size,
                 sampler=sampler,
                 num_workers=workers,
@@ -345,7 +380,7 @@ def cpu_multiplies_bfloat16() -> bool:
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undoes channels-last storage, which safetensors does not know."""
-    return {key: value.detach().contiguous() for key, value in tensors.items()}
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
