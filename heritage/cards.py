@@ -33,10 +33,16 @@ class ModelCard:
         parameters: Number of trainable scalars.
         temperature: Logits are divided by it before the sigmoid (Guo et al. 2017).
         threshold: Calibrated probability from which a photo counts as damaged in the metrics.
+        unsure: Calibrated probabilities between which the answers on validation are too often
+            wrong to go by them.
         precision: Number format of the stored weights.
+        pruned: Share of the parameters that were removed.
         training: Configuration and course of the run that made the weights.
         data: Where the photos came from, and how many there were per split.
         metrics: Per split: n, figures with 95 % intervals, and the same per source.
+        heat_maps: How fast the answer falls where the hottest places are hidden first.
+        speed: Time of one inspection against that of a named peer in the same run.
+        comparison: Paired tests against other checkpoints on the same photos.
         licence: Terms of the weights, and what they were started from.
         limits: What the model cannot see, in plain words.
         command: The command that made the checkpoint.
@@ -48,14 +54,19 @@ class ModelCard:
     parameters: int
     temperature: float = 1.0
     threshold: float = 0.5
+    unsure: tuple[float, float] = (0.5, 0.5)
     precision: str = "float16"
     classes: tuple[str, ...] = ("sound", "damaged")
     input_size_px: int = 224
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    pruned: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    heat_maps: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    comparison: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     limits: tuple[str, ...] = ()
     command: str = ""
@@ -108,6 +119,9 @@ def read_card(path: Path) -> ModelCard:
         raw = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(ModelCard)}
         card = ModelCard(**{key: value for key, value in raw.items() if key in known})
+        low, high = card.unsure
+        if not 0 <= low <= high <= 1:
+            raise ValueError("its unsure band makes no sense")
         if not 0 < card.temperature < math.inf or not 0 <= card.threshold <= 1:
             raise ValueError("its temperature or threshold makes no sense")
         get_backbone(card.backbone)
@@ -134,16 +148,26 @@ def _check_types(card: ModelCard) -> None:
         (card.data.get("sources", []), list),
         (card.training, dict),
         (card.metrics, dict),
+        (card.heat_maps, dict),
+        (card.speed, dict),
+        (card.comparison, dict),
+        (card.precision, str),
         *((limit, str) for limit in card.limits),
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{value!r:.40} is no {kind.__name__}")
     for figures in card.metrics.values():
-        for table in (figures, *figures.get("sources", {}).values()):
+        turned = [figures["turned"]] if "turned" in figures else []
+        for table in (figures, *turned, *figures.get("sources", {}).values()):
             int(table["n"])
             for name, figure in table.items():
-                if isinstance(figure, dict) and name != "sources":
+                if isinstance(figure, dict) and name not in ("sources", "turned", "confusion"):
                     float(figure["value"]), float(figure["low"]), float(figure["high"])
+        for bins in (figures.get("reliability", []), figures.get("reliability_before", [])):
+            for found in bins:
+                int(found["n"]), float(found["probability"]), float(found["damaged"])
+        for count in figures.get("confusion", {}).values():
+            int(count)
 
 
 def write_card(card: ModelCard, folder: Path) -> None:

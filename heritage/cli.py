@@ -93,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--update-cards", action="store_true", help="write temperature and figures into the cards"
     )
+    evaluate.add_argument(
+        "--heat-maps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="examine the heat maps of N damaged photos by deletion and insertion",
+    )
+    evaluate.add_argument(
+        "--speed", action="store_true", help="time an inspection against a named peer"
+    )
     evaluate.set_defaults(run=_evaluate)
     return parser
 
@@ -344,8 +354,19 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
         )
     results = {}
     for name in names:
-        card = evaluate(name, options.data, options.weights, recalibrate=options.update_cards)
-        results[name] = card.metrics
+        card = evaluate(
+            name,
+            options.data,
+            options.weights,
+            recalibrate=options.update_cards,
+            heat_map_photos=options.heat_maps,
+            speed=options.speed,
+        )
+        results[name] = dict(card.metrics)
+        if options.heat_maps:
+            results[name]["heat_maps"] = card.heat_maps
+        if options.speed:
+            results[name]["speed"] = card.speed
         if options.update_cards:
             write_card(card, options.weights)
         if not options.json:
@@ -362,6 +383,13 @@ def _print_metrics(card: ModelCard) -> None:
             if isinstance(figure, dict) and "value" in figure:
                 interval = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
                 print(f"  {name:<18} {figure['value']:.3f}  {interval}")
+        for cell, count in figures.get("confusion", {}).items():
+            print(f"  {cell.replace('_', ' '):<24} {count}")
+    for name, figure in card.heat_maps.items():
+        if isinstance(figure, dict) and "value" in figure:
+            print(f"  heat maps, {name:<18} {figure['value']:.3f}")
+    if card.speed:
+        print(f"  one inspection takes {card.speed['ratio']:.2f} × {card.speed['peer']}")
 
 
 def _portable_command(given: list[str]) -> str:

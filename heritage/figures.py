@@ -10,10 +10,12 @@ FIGURE_TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
     "auroc": "AUROC",
+    "precision": "Precision, damaged",
     "f1": "F1",
     "recall_damaged": "Recall, damaged",
     "recall_sound": "Recall, sound",
     "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
 }
 SPLIT_TITLES = {
     "test_other_source": "Other sources",
@@ -21,7 +23,7 @@ SPLIT_TITLES = {
     "validation": "Validation",
     "all": "All photos",
 }
-AS_FRACTION = {"auroc", "ece", "f1"}
+AS_FRACTION = {"auroc", "ece", "f1", "brier"}
 
 
 def interval_text(figures: dict[str, Any], name: str) -> str:

@@ -12,22 +12,26 @@ from heritage.errors import PhotoError
 from heritage.training.datasets import PhotoCache, Sample
 from heritage.training.evaluation import (
     Predictions,
+    TurnedPhotos,
     auroc,
     balanced_log_loss,
     calibration_error,
     fit_temperature,
     predict,
     report,
+    unsure_band,
 )
 
 FIGURES = {
     "accuracy",
     "balanced_accuracy",
     "auroc",
+    "precision",
     "f1",
     "recall_damaged",
     "recall_sound",
     "ece",
+    "brier",
 }
 
 
@@ -89,6 +93,15 @@ def test_known_figures_are_right():
     assert values["recall_damaged"] == values["recall_sound"] == pytest.approx(2 / 3, abs=1e-4)
     assert values["f1"] == pytest.approx(2 / 3, abs=1e-4)
     assert values["auroc"] == pytest.approx(7 / 9, abs=1e-4)
+    assert values["precision"] == pytest.approx(2 / 3, abs=1e-4)
+    errors = (1 - expit(np.array([2, 1, -1, 2, -1, 1]))) ** 2
+    assert values["brier"] == pytest.approx(errors.mean(), abs=1e-4)
+    assert table["confusion"] == {
+        "damaged_called_damaged": 2,
+        "damaged_called_sound": 1,
+        "sound_called_damaged": 1,
+        "sound_called_sound": 2,
+    }
 
 
 def test_auroc_agrees_with_scikit_learn_ties_included():
@@ -153,6 +166,7 @@ def test_a_source_with_one_class_gets_only_the_recall_of_that_class():
     counts = {"n", "n_damaged", "n_sound"}
     assert set(table["sources"]["ruins"]) == counts | {"recall_damaged"}
     assert set(table["sources"]["mixed"]) == counts | FIGURES
+    assert {"confusion", "reliability", "reliability_before"} <= set(table)
     assert table["sources"]["ruins"]["n"] == 2
     assert set(report(predictions([1, -1], [0, 0]), 1.0)) == counts | {"recall_sound"}
 
@@ -163,6 +177,52 @@ def test_a_single_source_is_not_reported_twice():
 
 def test_figures_can_be_repeated():
     assert report(drawn(40), 1.3) == report(drawn(40), 1.3)
+
+
+def test_the_reliability_diagram_holds_every_photo_and_explains_the_calibration_error():
+    scores = drawn(5000, sharper=3.0)
+    table = report(scores, 3.0)
+    for name in ("reliability", "reliability_before"):
+        assert sum(b["n"] for b in table[name]) == 5000
+    gap = sum(abs(b["probability"] - b["damaged"]) * b["n"] for b in table["reliability"]) / 5000
+    assert table["ece"]["value"] == pytest.approx(gap, abs=1e-3)
+    before = sum(abs(b["probability"] - b["damaged"]) * b["n"] for b in table["reliability_before"])
+    assert before / 5000 > 3 * gap, "scores three times too sharp are told from calibrated ones"
+
+
+def test_outside_the_unsure_band_few_answers_are_wrong_and_inside_many():
+    scores = drawn(20_000, seed=4)
+    probabilities, labels = expit(scores.logits), scores.labels
+    low, high = unsure_band(probabilities, labels, wrong_share=0.05)
+    assert 0 < low < 0.5 < high < 1
+    assert labels[probabilities <= low].mean() == pytest.approx(0.05, abs=0.01)
+    assert 1 - labels[probabilities >= high].mean() == pytest.approx(0.05, abs=0.01)
+    inside = (probabilities > low) & (probabilities < high)
+    called = probabilities[inside] >= 0.5
+    assert (called != (labels[inside] == 1)).mean() > 0.15
+
+
+def test_answers_that_are_always_right_leave_nothing_unsure_and_useless_ones_everything():
+    labels = np.array([0, 0, 1, 1])
+    low, high = unsure_band(np.array([0.1, 0.2, 0.8, 0.9]), labels)
+    assert low == high == 0.5
+    assert unsure_band(np.array([0.5, 0.5, 0.5, 0.5]), labels) == (0.0, 1.0)
+    assert unsure_band(np.array([0.9, 0.8, 0.2, 0.1]), labels) == (0.0, 1.0)
+
+
+def test_turned_photos_are_turned_by_every_quarter_and_always_the_same(tmp_path):
+    paths = [tmp_path / f"{n}.png" for n in range(40)]
+    for path in paths:
+        crack_photo(path, size=(64, 48))
+    cache = PhotoCache(48)
+    first, again = TurnedPhotos(cache), TurnedPhotos(cache)
+    seen = dict.fromkeys(range(4), 0)
+    for path in paths:
+        turned, plain = first.pixels(path), cache.pixels(path)
+        assert np.array_equal(turned, again.pixels(path))
+        (turns,) = (n for n in range(4) if np.array_equal(turned, np.rot90(plain, n)))
+        seen[turns] += 1
+    assert min(seen.values()) >= 3
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ that several photos of one building are not taken for independent evidence.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,7 @@ def predict(
     model: nn.Module,
     backbone: Backbone,
     samples: Sequence[Sample],
-    cache: PhotoCache,
+    cache: PhotoCache | TurnedPhotos,
     *,
     batch_size: int = 32,
     on_batch: Callable[[int], None] = lambda n: None,
@@ -109,15 +111,79 @@ def balanced_log_loss(predictions: Predictions, temperature: float = 1.0) -> flo
     return float(np.average(np.logaddexp(0, -signed / temperature), weights=weights))
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error over equal-width bins of P(damaged) (Naeini et al. 2015)."""
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> list[dict[str, float]]:
+    """The reliability diagram over equal-width bins of P(damaged) (Guo et al. 2017, figure 1).
+
+    Returns:
+        For each bin that holds photos: `n`, the mean `probability`, and the share `damaged`.
+    """
     index = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = [
-        abs(probabilities[index == b].mean() - labels[index == b].mean()) * (index == b).mean()
+    return [
+        {
+            "n": int((index == b).sum()),
+            "probability": round(float(probabilities[index == b].mean()), 6),
+            "damaged": round(float(labels[index == b].mean()), 6),
+        }
         for b in range(bins)
         if (index == b).any()
     ]
-    return float(sum(gaps))
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error over equal-width bins of P(damaged) (Naeini et al. 2015)."""
+    found = reliability(probabilities, labels, bins)
+    return sum(abs(b["probability"] - b["damaged"]) * b["n"] for b in found) / len(labels)
+
+
+def confusion(
+    probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5
+) -> dict[str, int]:
+    """Photos by what they are and what they were called, such as `damaged_called_sound`."""
+    called = probabilities >= threshold
+    return {
+        f"{truth}_called_{answer}": int(((labels == is_damaged) & (called == says_damaged)).sum())
+        for truth, is_damaged in (("damaged", 1), ("sound", 0))
+        for answer, says_damaged in (("damaged", True), ("sound", False))
+    }
+
+
+def unsure_band(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    threshold: float = 0.5,
+    wrong_share: float = 0.05,
+) -> tuple[float, float]:
+    """The probabilities between which an answer is too often wrong to go by it.
+
+    Below the band at most `wrong_share` of the photos are damaged, above it at most that share
+    are sound, both classes weighed alike; reject option after Chow (1970).
+
+    Returns:
+        Its two ends; both the threshold where the answers are good enough right up to it.
+    """
+    weights = _class_weights(labels)
+    called = probabilities >= threshold
+    if all(
+        np.average(labels[part] != answer, weights=weights[part]) <= wrong_share
+        for part, answer in ((called, 1), (~called, 0))
+        if part.any()
+    ):
+        return threshold, threshold
+    order = np.argsort(probabilities, kind="stable")
+
+    def first_good(order: np.ndarray, wrong: np.ndarray) -> float | None:
+        """The innermost probability up to which, from the outside, few enough are wrong."""
+        share = np.cumsum((weights * wrong)[order]) / np.cumsum(weights[order])
+        ends_tie = np.append(np.diff(probabilities[order]) != 0, True)
+        good = np.flatnonzero((share <= wrong_share) & ends_tie)
+        return float(probabilities[order[good[-1]]]) if len(good) else None
+
+    low = first_good(order, labels == 1)
+    high = first_good(order[::-1], labels == 0)
+    low, high = 0.0 if low is None else low, 1.0 if high is None else high
+    return round(min(low, threshold), 4), round(max(high, threshold), 4)
 
 
 def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -139,15 +205,46 @@ def figures(threshold: float) -> dict[str, Figure]:
         called, true = p >= threshold, y == 1
         return float(2 * (called & true).sum() / (called.sum() + true.sum()))
 
+    def precision(p: np.ndarray, y: np.ndarray) -> float:
+        called = p >= threshold
+        return float((y[called] == 1).mean()) if called.any() else 0.0
+
     return {
         "accuracy": lambda p, y: float(((p >= threshold) == (y == 1)).mean()),
         "balanced_accuracy": lambda p, y: (hit(p, y, True) + hit(p, y, False)) / 2,
         "auroc": auroc,
+        "precision": precision,
         "f1": f1,
         "recall_damaged": lambda p, y: hit(p, y, True),
         "recall_sound": lambda p, y: hit(p, y, False),
         "ece": lambda p, y: calibration_error(p, y),
+        "brier": lambda p, y: float(((p - y) ** 2).mean()),
     }
+
+
+class TurnedPhotos:
+    """The photos of a cache, each turned by quarter turns that its file name decides.
+
+    In a collection whose two classes were filed in different orientations, figures fall when all
+    are turned at random if the network went by that.
+    """
+
+    def __init__(self, cache: PhotoCache) -> None:
+        self.cache = cache
+
+    def pixels(self, path: Path) -> np.ndarray:
+        """RGB (h, w, 3) or (w, h, 3) uint8."""
+        turns = hashlib.sha256(path.name.encode()).digest()[0] % 4
+        return np.ascontiguousarray(np.rot90(self.cache.pixels(path), turns))
+
+
+def headline(
+    predictions: Predictions, temperature: float, threshold: float = 0.5, *, seed: int = 0
+) -> dict[str, Any]:
+    """The figures that are also given for turned photos, with their intervals."""
+    table = _figures_with_intervals(predictions, temperature, threshold, seed)
+    kept = ("n", "accuracy", "balanced_accuracy", "auroc")
+    return {name: table[name] for name in kept if name in table}
 
 
 ONE_CLASS_FIGURES = {0: ("recall_sound",), 1: ("recall_damaged",)}
@@ -158,9 +255,17 @@ def report(
 ) -> dict[str, Any]:
     """Figures with 95 % intervals over all photos and, under `sources`, for each source.
 
-    A source that holds one class only gets that class's recall and no other figure.
+    A source that holds one class only gets that class's recall and no other figure. Of all
+    photos together there are also the `confusion` matrix and the `reliability` diagram, as it is
+    and `reliability_before` the temperature.
     """
     table = _figures_with_intervals(predictions, temperature, threshold, seed)
+    if len(set(predictions.labels)) < 2:
+        return table
+    probabilities = expit(predictions.logits / temperature)
+    table["confusion"] = confusion(probabilities, predictions.labels, threshold)
+    table["reliability"] = reliability(probabilities, predictions.labels)
+    table["reliability_before"] = reliability(expit(predictions.logits), predictions.labels)
     sources = sorted(set(predictions.sources))
     if len(sources) > 1:
         names = np.array(predictions.sources)
@@ -208,6 +313,18 @@ def _figures_with_intervals(
             "high": round(max(float(high), value), 4),
         }
     return table
+
+
+def bootstrap_interval(values: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """Mean of independent `values` (N,) with its 95 % interval."""
+    rng = np.random.default_rng(seed)
+    drawn = values[rng.integers(0, len(values), (BOOTSTRAP_DRAWS, len(values)))].mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {
+        "value": round(float(values.mean()), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
 
 
 def _class_weights(labels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scipy.special import expit
+
 from heritage.backbones import get_backbone
 from heritage.cards import ModelCard, check_name
 from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
@@ -27,8 +29,17 @@ from heritage.training.datasets import (
     read_unlabelled,
     with_validation,
 )
-from heritage.training.evaluation import fit_temperature, predict, report
+from heritage.training.evaluation import (
+    TurnedPhotos,
+    fit_temperature,
+    headline,
+    predict,
+    report,
+    unsure_band,
+)
+from heritage.training.faithfulness import heat_map_figures
 from heritage.training.fitting import RUN_FILES, fit
+from heritage.training.speed import speed_figures
 
 LIMITS = (
     "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
@@ -152,22 +163,40 @@ def score(
         split: predict(model, backbone, [s for s in samples if s.split == split], cache)
         for split in splits
     }
-    temperature = card.temperature
+    temperature, unsure = card.temperature, card.unsure
     if recalibrate:
-        temperature = round(fit_temperature(predictions[VALIDATION]), 4)
-    metrics: dict[str, Any] = {
-        split: report(found, temperature, card.threshold) for split, found in predictions.items()
-    }
-    return replace(card, temperature=temperature, metrics=metrics)
+        chosen = predictions[VALIDATION]
+        temperature = round(fit_temperature(chosen), 4)
+        unsure = unsure_band(expit(chosen.logits / temperature), chosen.labels, card.threshold)
+    metrics: dict[str, Any] = {}
+    for split, found in predictions.items():
+        metrics[split] = report(found, temperature, card.threshold)
+        if len(set(found.labels)) == 2:
+            of_split = [s for s in samples if s.split == split]
+            turned = predict(model, backbone, of_split, TurnedPhotos(cache))
+            metrics[split]["turned"] = headline(turned, temperature, card.threshold)
+    return replace(card, temperature=temperature, unsure=unsure, metrics=metrics)
 
 
-def evaluate(name: str, data: Path, folder: Path, *, recalibrate: bool = False) -> ModelCard:
+def evaluate(
+    name: str,
+    data: Path,
+    folder: Path,
+    *,
+    recalibrate: bool = False,
+    heat_map_photos: int = 0,
+    speed: bool = False,
+) -> ModelCard:
     """Scores the checkpoint `name` on every split of `data` but `train`.
 
     Labelled photos without splits are scored together, as the split `all`.
 
     Args:
-        recalibrate: Fit the temperature anew on the validation split; otherwise the card's holds.
+        recalibrate: Fit temperature and unsure band anew on the validation split; otherwise the
+            card's hold.
+        heat_map_photos: Damaged photos of `test`, or of the last split, on which the heat maps
+            are examined by deletion and insertion.
+        speed: Time an inspection against a named peer.
 
     Returns:
         The checkpoint's card with these figures; nothing is written.
@@ -183,7 +212,22 @@ def evaluate(name: str, data: Path, folder: Path, *, recalibrate: bool = False) 
         raise DatasetError(data.name, "it has no validation split", "leave out --update-cards")
     cache = PhotoCache(working_side_px(checkpoint.backbone))
     cache.warm([sample for sample in samples if sample.split != TRAIN])
-    return score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
+    card = score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
+    if heat_map_photos:
+        split = "test" if "test" in card.metrics else list(card.metrics)[-1]
+        of_split = [sample for sample in samples if sample.split == split]
+        figures = heat_map_figures(
+            checkpoint.model,
+            checkpoint.backbone,
+            card.temperature,
+            of_split,
+            cache,
+            photos=heat_map_photos,
+        )
+        card = replace(card, heat_maps={"split": split} | figures)
+    if speed:
+        card = replace(card, speed=speed_figures(checkpoint))
+    return card
 
 
 def portable(config: TrainingConfig) -> dict[str, Any]:
