@@ -20,8 +20,12 @@ from heritage.cards import (
     write_atomically,
     write_card,
 )
-from heritage.classifiers import DamageClassifier, build_classifier, parameter_count
+from heritage.classifiers import DamageClassifier, build_classifier, fit_widths, parameter_count
 from heritage.errors import CheckpointError
+
+FLOAT16, INT8 = "float16", "int8 per channel"
+PRECISIONS = (FLOAT16, INT8)
+SCALE = ".scale"
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,30 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
             path.name, "it was trained for another input size or normalisation", "train it again"
         )
     model = build_classifier(backbone)
-    _fill(model, parse_weights(data, path.name), path.name)
+    tensors = parse_weights(data, path.name)
+    if card.pruned:
+        fit_widths(model, tensors)
+    _fill(model, tensors, path.name)
     model.requires_grad_(False).eval()
+    if card.pruned:
+        _check_widths(model, backbone, path.name)
     return Checkpoint(model, backbone, card)
 
 
+def _check_widths(model: DamageClassifier, backbone: Backbone, name: str) -> None:
+    side = backbone.smallest_input_px
+    try:
+        model(torch.zeros(1, 3, side, side))
+    except RuntimeError as error:
+        raise CheckpointError(
+            name, "the widths of its layers do not fit each other", "train it again"
+        ) from error
+
+
 def parse_weights(data: bytes, name: str) -> dict[str, Tensor]:
-    """Parses safetensors bytes into float32 tensors (integers stay integers).
+    """Parses safetensors bytes into float32 tensors (counts stay integers).
+
+    Weights stored as int8 are multiplied by the scales, one per output channel, beside them.
 
     Raises:
         CheckpointError: The bytes are no safetensors file, or hold values that are not finite.
@@ -80,6 +101,13 @@ def parse_weights(data: bytes, name: str) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(name, f"{key} holds values that are not finite", "train again")
+    scales = {key for key in tensors if key.endswith(SCALE)}
+    for key in scales:
+        scale = tensors.pop(key).float()
+        key = key.removesuffix(SCALE)
+        if key not in tensors or len(tensors[key]) != len(scale):
+            raise CheckpointError(name, f"{key} does not fit its scales", "restore the file")
+        tensors[key] = tensors[key].float() * scale.view(-1, *[1] * (tensors[key].ndim - 1))
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
@@ -105,7 +133,7 @@ def load_features(model: DamageClassifier, path: Path) -> None:
 
 
 def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> ModelCard:
-    """Writes `NAME.safetensors` (float16, batch-norm statistics float32) and `NAME.json`.
+    """Writes `NAME.safetensors`, in the precision that `card` names, and `NAME.json`.
 
     Returns:
         The card with the weights' hash and number of parameters filled in.
@@ -115,7 +143,7 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
     """
     check_name(card.name)
     folder.mkdir(parents=True, exist_ok=True)
-    data = save(compact(model.state_dict()))
+    data = save(compact(model.state_dict(), card.precision))
     entry = get_backbone(card.backbone)
     values = asdict(card) | {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -130,21 +158,33 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
     return card
 
 
-def compact(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Halves the weights; running statistics stay float32, where a variance can leave fp16."""
-    keep = ("running_mean", "running_var")
-    return {
-        key: value.detach().cpu().contiguous()
-        if key.endswith(keep) or not value.is_floating_point()
-        else value.detach().cpu().half().contiguous()
-        for key, value in state.items()
-    }
+def compact(state: dict[str, Tensor], precision: str = FLOAT16) -> dict[str, Tensor]:
+    """The tensors as they are stored.
+
+    With `float16` all but running statistics, where a variance can leave that range, are halved.
+    With `int8 per channel` weights of more than one dimension become int8 with a float32 scale
+    for each output channel (Krishnamoorthi 2018, arXiv:1806.08342, section 3.1.2).
+    """
+    stored = {}
+    for key, value in state.items():
+        value = value.detach().cpu().contiguous()
+        if not value.is_floating_point():
+            stored[key] = value
+        elif precision == INT8 and value.ndim > 1:
+            scale = value.flatten(1).abs().amax(1).clamp(min=1e-12) / 127
+            steps = value / scale.view(-1, *[1] * (value.ndim - 1))
+            stored[key] = steps.round().clamp(-127, 127).to(torch.int8)
+            stored[key + SCALE] = scale
+        else:
+            exact = key.endswith(("running_mean", "running_var"))
+            stored[key] = value if exact else value.half()
+    return stored
 
 
-def round_as_stored(model: DamageClassifier) -> None:
+def round_as_stored(model: DamageClassifier, precision: str = FLOAT16) -> None:
     """Gives `model`, in place, the values its file will hold, so that they are what is scored."""
-    stored = compact(model.state_dict())
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
+    data = save(compact(model.state_dict(), precision))
+    model.load_state_dict(parse_weights(data, "these weights"))
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:

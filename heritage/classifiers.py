@@ -6,6 +6,7 @@ The heat map needs no hooks, because it lives between `features` and `head`.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from urllib.error import URLError
 
 import torch
@@ -39,6 +40,11 @@ class DamageClassifier(nn.Module):
                 logit=nn.Linear(hidden, 1),
             )
         )
+
+    @property
+    def channels(self) -> int:
+        """Depth of the heat-map layer; less than the backbone's where channels were pruned."""
+        return int(self.head.get_submodule("norm_in").get_buffer("running_mean").numel())
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps normalised RGB (B, 3, H, W) to damage logits (B, 1)."""
@@ -80,3 +86,38 @@ def normalise(pixels: Tensor, backbone: Backbone) -> Tensor:
     mean = torch.tensor(backbone.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=pixels.device).view(1, 3, 1, 1)
     return (pixels.float() / 255 - mean) / std
+
+
+def fit_widths(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives the layers of `model`, in place, the widths that `tensors` have.
+
+    A pruned checkpoint is its backbone with fewer channels here and there; its own weights say
+    how many. What the layers held before is lost.
+    """
+    for name, module in model.named_modules():
+        weight = tensors.get(f"{name}.weight")
+        if weight is None:
+            continue
+        if isinstance(module, nn.Conv2d) and weight.shape != module.weight.shape:
+            if module.groups > 1:  # only depthwise convolutions are grouped here
+                module.groups = weight.shape[0] // (module.out_channels // module.groups)
+            module.out_channels = weight.shape[0]
+            module.in_channels = weight.shape[1] * module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.num_features = weight.shape[0]
+        else:
+            continue
+        _resize(module, name, tensors)
+
+
+def _resize(module: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
+    for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+        new = tensors.get(f"{name}.{key}")
+        if new is None or new.shape == old.shape:
+            continue
+        if isinstance(old, nn.Parameter):
+            setattr(module, key, nn.Parameter(torch.empty_like(new)))
+        else:
+            module.register_buffer(key, torch.empty_like(new))

@@ -11,17 +11,19 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES
-from heritage.cards import ModelCard, list_cards, weights_dir, write_card
-from heritage.errors import CheckpointError, HeritageError
+from heritage.cards import ModelCard, check_name, list_cards, weights_dir, write_card
+from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import TrainingConfig
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+PRECISIONS = {"float16": "float16", "int8": "int8 per channel"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--overwrite", action="store_true", help="replace a checkpoint of that name")
     train.add_argument("--unlabelled", type=Path, help="photos that only the teacher labels")
     train.add_argument("--licence", default="", help="terms of the weights, for the card")
+    train.add_argument(
+        "--precision",
+        choices=list(PRECISIONS),
+        default="float16",
+        help="number format of the stored weights",
+    )
+    train.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the arithmetic is done; auto takes a GPU where there is one",
+    )
     _add_config_options(train)
     train.set_defaults(run=_train)
 
@@ -132,6 +146,8 @@ CONFIG_HELP = {
     "turned_share": "share of the photos turned at random by quarter turns",
     "rotation_degrees": "largest random rotation",
     "jitter": "strength of the colour jitter",
+    "prune": "share of the parameters to remove after training",
+    "prune_epochs": "epochs of fine-tuning after that",
     "validation_share": "share kept for validation where DATA has no split",
     "teacher": "checkpoint to learn from as well",
     "teacher_share": "weight of the teacher's answers against the labels",
@@ -297,25 +313,37 @@ def _listed(card: ModelCard) -> dict[str, Any]:
 
 def _train(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.training.config import EpochRecord, Step
+    from heritage.training.jobs import reporting, runs_dir
     from heritage.training.run import train
 
     config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
-    with _progress() as progress:
+    name = options.name or config.backbone
+    check_name(name)
+    run_dir = options.run_dir or runs_dir() / name
+    epochs = config.epochs + (config.prune_epochs if config.prune else 0)
+    with _progress() as progress, reporting(run_dir, afresh=options.restart) as reporter:
         reading = progress.add_task("reading photos", total=None)
         fitting = progress.add_task("training", total=None, visible=False)
 
         def on_photo(total: int) -> Callable[[], None]:
             progress.update(reading, total=total)
-            return lambda: progress.advance(reading)
+            done = count(1)
+
+            def read() -> None:
+                progress.advance(reading)
+                reporter.photos(next(done), total)
+
+            return read
 
         def listen(event: Step | EpochRecord) -> None:
+            reporter.event(event, epochs)
             if isinstance(event, Step):
                 progress.update(
                     fitting,
                     visible=True,
-                    total=config.epochs * event.steps,
+                    total=epochs * event.steps,
                     completed=(event.epoch - 1) * event.steps + event.step,
-                    description=f"epoch {event.epoch}/{config.epochs}, loss {event.loss:.3f}",
+                    description=f"epoch {event.epoch}/{epochs}, loss {event.loss:.3f}",
                 )
             else:
                 progress.console.print(
@@ -329,19 +357,30 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
             config,
             options.data,
             out=options.out,
-            name=options.name,
-            run_dir=options.run_dir,
+            name=name,
+            run_dir=run_dir,
             unlabelled=options.unlabelled,
             restart=options.restart,
             overwrite=options.overwrite,
             licence=options.licence,
             command=_portable_command(given),
+            precision=PRECISIONS[options.precision],
+            device=_device(options.device),
             listen=listen,
             on_photo=on_photo,
+            on_scoring=lambda: reporter.phase("scoring"),
         )
     print(options.out / f"{card.name}.safetensors")
     _print_metrics(card)
     return OK
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("cuda", "there is no such device here", "use --device cpu")
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
@@ -383,8 +422,8 @@ def _print_metrics(card: ModelCard) -> None:
             if isinstance(figure, dict) and "value" in figure:
                 interval = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
                 print(f"  {name:<18} {figure['value']:.3f}  {interval}")
-        for cell, count in figures.get("confusion", {}).items():
-            print(f"  {cell.replace('_', ' '):<24} {count}")
+        for cell, photos in figures.get("confusion", {}).items():
+            print(f"  {cell.replace('_', ' '):<24} {photos}")
     for name, figure in card.heat_maps.items():
         if isinstance(figure, dict) and "value" in figure:
             print(f"  heat maps, {name:<18} {figure['value']:.3f}")

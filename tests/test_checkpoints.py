@@ -147,7 +147,7 @@ BROKEN_CARDS = {
     "empty": "",
     "a list": "[1, 2]",
     "without a field": '{"name": "x", "backbone": "mobilenet_v2", "parameters": 1}',
-    "another backbone": '{"name":"x","backbone":"alexnet","sha256":"0","parameters":1}',
+    "another backbone": '{"name":"x","backbone":"lenet","sha256":"0","parameters":1}',
     "backbone of another type": '{"name":"x","backbone":["a"],"sha256":"0","parameters":1}',
 }
 

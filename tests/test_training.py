@@ -181,7 +181,9 @@ def test_the_best_epoch_is_kept_and_a_run_that_gets_worse_stops(toy_data, tmp_pa
     samples = with_validation(read_samples(toy_data))
     # With the answers of the validation photos swapped, learning makes validation worse.
     swapped = [replace(s, label=1 - s.label) if s.split == VALIDATION else s for s in samples]
-    config = replace(QUICK, backbone="resnet18", epochs=12, batch_size=8, patience=2)
+    config = replace(
+        QUICK, backbone="resnet18", epochs=12, batch_size=8, patience=2, half_precision=False
+    )
     backbone = get_backbone("resnet18")
     cache = PhotoCache(working_side_px(backbone))
     model, history = fit(config, swapped, tmp_path / "run", teacher_folder=weights_dir, cache=cache)

@@ -17,6 +17,8 @@ class TrainingConfig:
         init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
         learning_rate: Adam's peak rate for the features.
         head_rate_factor: The head starts untrained and learns this many times faster.
+        prune: Share of the parameters to remove after training, whole channels at a time.
+        prune_epochs: Epochs of fine-tuning after that.
         teacher: Checkpoint name or path whose logits and feature map the student also learns.
         teacher_share: Weight of the teacher's soft labels against the true ones.
         feature_share: Weight of the teacher's feature map.
@@ -59,6 +61,8 @@ class TrainingConfig:
     turned_share: float = 1.0
     rotation_degrees: float = 15.0
     jitter: float = 0.25
+    prune: float = 0.0
+    prune_epochs: int = 5
     validation_share: float = 0.2
     teacher: str = ""
     teacher_share: float = 0.5
@@ -86,6 +90,8 @@ class TrainingConfig:
                 0 < self.smallest_crop_sound <= 1,
                 "choose a share above 0, at most 1",
             ),
+            ("prune", 0 <= self.prune <= 0.9, "choose a share from 0 to 0.9"),
+            ("prune_epochs", self.prune_epochs >= 1, "choose 1 or more"),
             ("painted_share", 0 <= self.painted_share <= 0.4, "choose a share from 0 to 0.4"),
             ("turned_share", 0 <= self.turned_share <= 1, "choose a share from 0 to 1"),
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),

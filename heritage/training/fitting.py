@@ -6,6 +6,7 @@ cross-entropy, early stopping; only its square 224 × 224 input is replaced by t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -67,6 +68,7 @@ def fit(
     listen: Listener = lambda event: None,
     cache: PhotoCache | None = None,
     device: str = "cpu",
+    start: DamageClassifier | None = None,
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Trains on the `train` samples and keeps the epoch with the least validation loss.
 
@@ -75,6 +77,7 @@ def fit(
 
     Args:
         device: Where the arithmetic is done, such as `cpu` or `cuda`.
+        start: The model to go on from, in place of `config.init`.
 
     Returns:
         The best model, in evaluation mode on the CPU, and the history.
@@ -88,7 +91,7 @@ def fit(
     train = [s for s in samples if s.split == TRAIN]
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
-    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, device)
+    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, device, start)
     photos = _fingerprint(samples)
     state = run.resume(photos)
     for epoch in range(state.epoch, config.epochs):
@@ -140,12 +143,16 @@ class _Run:
         run_dir: Path,
         teacher_folder: Path,
         device: str,
+        start: DamageClassifier | None,
     ) -> None:
         self.config, self.backbone, self.run_dir = config, backbone, run_dir
-        self.model = build_classifier(backbone, imagenet=config.init == "imagenet")
-        if config.init not in ("imagenet", "scratch"):
+        if start:
+            self.model = copy.deepcopy(start).requires_grad_(True)
+        else:
+            self.model = build_classifier(backbone, imagenet=config.init == "imagenet")
+        if not start and config.init not in ("imagenet", "scratch"):
             load_features(self.model, Path(config.init))
-        elif config.init == "scratch" and lacks_norms(self.model.features):
+        elif not start and config.init == "scratch" and lacks_norms(self.model.features):
             insert_norms(self.model.features)
         self.device = torch.device(device)
         self.model.to(self.device)
@@ -158,7 +165,7 @@ class _Run:
         self.teacher_backbone = teacher.backbone if teacher else backbone
         self.projection: nn.Module = nn.Identity()
         if teacher:
-            self.projection = nn.Conv2d(backbone.channels, teacher.backbone.channels, 1)
+            self.projection = nn.Conv2d(self.model.channels, teacher.model.channels, 1)
         self.projection.to(self.device)
         self.frozen = list(self.model.features.children())[: config.frozen_blocks]
         for block in self.frozen:

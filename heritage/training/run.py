@@ -12,10 +12,10 @@ from typing import Any
 
 from scipy.special import expit
 
-from heritage.backbones import get_backbone
+from heritage.backbones import Backbone, get_backbone
 from heritage.cards import ModelCard, check_name
-from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
-from heritage.classifiers import DamageClassifier
+from heritage.checkpoints import FLOAT16, load_checkpoint, round_as_stored, save_checkpoint
+from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.config import Listener, TrainingConfig
@@ -39,8 +39,11 @@ from heritage.training.evaluation import (
 )
 from heritage.training.faithfulness import heat_map_figures
 from heritage.training.fitting import RUN_FILES, fit
+from heritage.training.jobs import JOB, LOCK, PROGRESS
+from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
 
+PRUNED = "pruned"  # folder of the fine-tuning, within that of the run
 LIMITS = (
     "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
     "The percentage is a probability that damage shows, not a share of the building.",
@@ -61,11 +64,15 @@ def train(
     overwrite: bool = False,
     licence: str = "",
     command: str = "",
+    precision: str = FLOAT16,
+    device: str = "cpu",
     listen: Listener = lambda event: None,
     on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    on_scoring: Callable[[], None] = lambda: None,
 ) -> ModelCard:
     """Trains `config.backbone` on `data` and writes `NAME.safetensors` and `NAME.json` to `out`.
 
+    With `config.prune`, channels of the trained network are removed and the rest is tuned on.
     Every split of `data` other than `train` is scored with the weights as stored. The finished
     run's working files are removed; a run that was cut off goes on when called again.
 
@@ -98,7 +105,23 @@ def train(
         teacher_folder=out,
         listen=listen,
         cache=cache,
+        device=device,
     )
+    if config.prune:
+        done = len(history)
+        tuned, more = fit(
+            replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
+            samples + extra,
+            run_dir / PRUNED,
+            teacher_folder=out,
+            listen=lambda event: listen(replace(event, epoch=event.epoch + done)),
+            cache=cache,
+            device=device,
+            start=pruned(model, config.prune),
+        )
+        model = tuned
+        history += [replace(record, epoch=record.epoch + done) for record in more]
+    on_scoring()
     data_note: dict[str, Any] = {
         "photos": count_by(samples),
         "sources": sorted({s.source for s in samples if s.split == TRAIN}),
@@ -110,6 +133,8 @@ def train(
         backbone=config.backbone,
         sha256="",
         parameters=0,
+        precision=precision,
+        pruned=_share_removed(model, backbone) if config.prune else 0.0,
         training={
             "config": portable(config),
             "history": [asdict(record) for record in history],
@@ -121,7 +146,7 @@ def train(
         command=command,
         created=datetime.now(UTC).date().isoformat(),
     )
-    round_as_stored(model)
+    round_as_stored(model, precision)
     card = score(model, card, samples, cache)
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)
@@ -142,10 +167,18 @@ def _check_writable(out: Path) -> None:
 
 def remove_run(run_dir: Path) -> None:
     """Removes a run's own files and, if nothing else is in it, its folder."""
-    for name in RUN_FILES:
-        (run_dir / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        run_dir.rmdir()
+    if not (run_dir / JOB).exists():
+        for name in (PROGRESS, LOCK):
+            (run_dir / name).unlink(missing_ok=True)
+    for folder in (run_dir / PRUNED, run_dir):
+        for name in RUN_FILES:
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _share_removed(model: DamageClassifier, backbone: Backbone) -> float:
+    return round(1 - parameter_count(model) / parameters_when_built(backbone), 4)
 
 
 def score(

@@ -1,0 +1,346 @@
+"""Training runs that live in a process of their own, and what others can see of them.
+
+A run is a folder. The process that trains holds a lock on it and keeps `progress.json` there up
+to date, so that a page, or the shell, or another page tomorrow sees the same run; whoever started
+it may go away. Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from heritage.cards import check_name, weights_dir, write_atomically
+from heritage.errors import HeritageError, TrainingError
+from heritage.training.config import EpochRecord, Step, TrainingConfig
+
+JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
+FILES = (JOB, PROGRESS, LOG, f"{JOB}.partial", f"{PROGRESS}.partial")
+SECONDS_BETWEEN_WRITES = 1.0
+Status = Literal["running", "stopped", "failed", "done"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def runs_dir() -> Path:
+    """The folder of runs in progress: `HERITAGE_RUNS` where it is set, else `runs/` here."""
+    return Path(os.environ.get("HERITAGE_RUNS") or ROOT / "runs")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        phase: `reading`, `training`, `scoring` or `done`.
+        epoch: The epoch in progress, from 1.
+        epochs: Epochs there will be at most.
+        step: Batches done in this epoch.
+        steps: Batches in an epoch.
+        photos: Photos read so far.
+        photos_in_all: Photos to read.
+        seconds: Time of training so far, pauses left out.
+        history: Finished epochs.
+        error: Why the run failed, in words.
+        process: Identifier of the process that writes this.
+    """
+
+    phase: str = "reading"
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    photos: int = 0
+    photos_in_all: int = 0
+    seconds: float = 0.0
+    history: tuple[EpochRecord, ...] = ()
+    error: str = ""
+    process: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the epochs that is done, from 0 to 1."""
+        if self.phase in ("scoring", "done"):
+            return 1.0
+        whole = max(1, self.epochs) * max(1, self.steps)
+        return min(1.0, (max(0, self.epoch - 1) * self.steps + self.step) / whole)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until all epochs are done at the pace so far; None before anything is known."""
+        if self.phase != "training" or self.share < 0.001:
+            return None
+        return self.seconds * (1 - self.share) / self.share
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was started in a process of its own.
+
+    Attributes:
+        name: Name of the checkpoint it makes, and of its folder.
+        data: The labelled folder or manifest.
+        config: What it learns.
+        out: Where the checkpoint goes.
+        created: ISO 8601 time of the first start.
+    """
+
+    name: str
+    data: str
+    config: TrainingConfig
+    out: str
+    created: str
+    folder: Path = field(compare=False)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `python -m heritage` to do the same in the shell."""
+        arguments = ["train", self.data, "--name", self.name, "--out", self.out]
+        for option in fields(TrainingConfig):
+            value = getattr(self.config, option.name)
+            flag = "--" + option.name.replace("_", "-")
+            if value == option.default:
+                continue
+            if isinstance(value, bool):
+                arguments.append(flag if value else "--no-" + flag.removeprefix("--"))
+            else:
+                arguments += [flag, str(value)]
+        return arguments
+
+    @property
+    def command(self) -> str:
+        """The same as one line for people."""
+        return "python -m heritage " + shlex.join(self.arguments)
+
+    def progress(self) -> Progress:
+        """How far it is, as last written."""
+        return read_progress(self.folder)
+
+    def status(self) -> Status:
+        """Whether it runs, was stopped, failed, or is done."""
+        if is_running(self.folder):
+            return "running"
+        progress = self.progress()
+        if progress.phase == "done":
+            return "done"
+        return "failed" if progress.error else "stopped"
+
+    def launch(self) -> None:
+        """Starts the process, or starts it again where it left off.
+
+        Raises:
+            TrainingError: It runs already, or the process cannot be started.
+        """
+        if is_running(self.folder):
+            raise TrainingError(self.name, "this run is in progress", "stop it first")
+        command = [sys.executable, "-m", "heritage", *self.arguments, "--run", str(self.folder)]
+        apart: dict[str, Any] = (
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+            if sys.platform == "win32"
+            else {"start_new_session": True}
+        )
+        progress = self.progress()
+        _write_progress(self.folder, Progress(history=progress.history, seconds=progress.seconds))
+        try:
+            with (self.folder / LOG).open("ab") as log:
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    **apart,
+                )
+        except OSError as error:
+            raise TrainingError(
+                self.name, f"it cannot be started ({error.strerror})", "try again"
+            ) from error
+        while process.poll() is None and not is_running(self.folder):
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Asks the process to end; what finished epochs learned is kept."""
+        process = self.progress().process
+        if process and is_running(self.folder):
+            with suppress(ProcessLookupError):
+                _end(process)
+
+    def discard(self) -> None:
+        """Removes the run's files, but not a checkpoint it has made.
+
+        Raises:
+            TrainingError: It is in progress.
+        """
+        from heritage.training.run import remove_run
+
+        if is_running(self.folder):
+            raise TrainingError(self.name, "this run is in progress", "stop it first")
+        for name in (*FILES, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        remove_run(self.folder)
+
+
+def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = None) -> Job:
+    """Starts training `config` on `data` in a process of its own.
+
+    Raises:
+        TrainingError: A run or a checkpoint of this name exists, or it cannot be started.
+    """
+    check_name(name)
+    out = out or weights_dir()
+    folder = runs_dir() / name
+    if (folder / JOB).exists():
+        raise TrainingError(name, "there is a run of this name", "choose another name")
+    if (out / f"{name}.json").exists():
+        raise TrainingError(name, "there is a checkpoint of this name", "choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    job = Job(name, data, config, str(out), datetime.now(UTC).isoformat(timespec="seconds"), folder)
+    values = {key: value for key, value in asdict(job).items() if key != "folder"}
+    write_atomically(folder / JOB, json.dumps(values, indent=1).encode())
+    job.launch()
+    return job
+
+
+def list_jobs() -> list[Job]:
+    """All runs that were started as jobs, the newest first; unreadable ones are left out."""
+    jobs = []
+    for path in runs_dir().glob(f"*/{JOB}"):
+        with suppress(OSError, ValueError, TypeError, KeyError, TrainingError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            config = TrainingConfig(**values.pop("config"))
+            jobs.append(Job(**values, config=config, folder=path.parent))
+    return sorted(jobs, key=lambda job: job.created, reverse=True)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the run in `folder`; the system frees it when the process dies."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        with lock:
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def read_progress(folder: Path) -> Progress:
+    """What the run in `folder` last wrote; an empty one where there is nothing to be read."""
+    try:
+        values = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        history = tuple(EpochRecord(**record) for record in values.pop("history"))
+        return Progress(**values, history=history)
+    except (OSError, ValueError, TypeError, KeyError):
+        return Progress()
+
+
+class Reporter:
+    """Keeps `progress.json` of a run up to date; made by `reporting`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        before = read_progress(folder)
+        self._earlier_s, self._started = before.seconds, time.monotonic()
+        self._now: dict[str, Any] = {"history": before.history, "process": os.getpid()}
+        self._written = 0.0
+        self._tell(force=True)
+
+    def photos(self, done: int, in_all: int) -> None:
+        """Tells how many photos were read."""
+        self._tell(photos=done, photos_in_all=in_all, force=done == in_all)
+
+    def event(self, event: Step | EpochRecord, epochs: int) -> None:
+        """Tells of a batch or of a finished epoch."""
+        if isinstance(event, Step):
+            self._tell(
+                phase="training",
+                epoch=event.epoch,
+                epochs=epochs,
+                step=event.step,
+                steps=event.steps,
+            )
+        else:
+            kept = [r for r in self._now["history"] if r.epoch < event.epoch]
+            self._tell(history=(*kept, event), force=True)
+
+    def phase(self, name: str, error: str = "") -> None:
+        """Tells that something else begins, or that the run failed."""
+        self._tell(phase=name, error=error, force=True)
+
+    def _tell(self, *, force: bool = False, **values: Any) -> None:
+        self._now |= values
+        now = time.monotonic()
+        if force or now - self._written > SECONDS_BETWEEN_WRITES:
+            self._written = now
+            seconds = round(self._earlier_s + now - self._started, 1)
+            _write_progress(self.folder, Progress(**self._now | {"seconds": seconds}))
+
+
+@contextmanager
+def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
+    """Holds the run in `folder` for this process and reports on it.
+
+    Args:
+        afresh: Forget what an earlier process reported.
+
+    Raises:
+        TrainingError: Another process holds it, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            str(folder), f"it cannot be made ({error.strerror})", "choose another --run"
+        ) from error
+    lock = FileLock(folder / LOCK, timeout=0.5)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TrainingError(
+            str(folder), "another process trains in it", "wait for it, or choose another --run"
+        ) from None
+    if afresh:
+        (folder / PROGRESS).unlink(missing_ok=True)
+    reporter = Reporter(folder)
+    try:
+        yield reporter
+    except HeritageError as error:
+        reporter.phase("failed", str(error))
+        raise
+    except Exception:
+        reporter.phase("failed", f"something unforeseen happened; {LOG} has the details")
+        raise
+    else:
+        if (folder / JOB).exists():
+            reporter.phase("done")
+    finally:
+        lock.release()
+        if folder.exists() and not (folder / JOB).exists():  # a shell has told all there is
+            for name in (PROGRESS, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _end(process: int) -> None:
+    """Ends a process and, where it leads a group, the ones that prepare photos for it."""
+    if sys.platform != "win32" and os.getpgid(process) == process:
+        os.killpg(process, signal.SIGTERM)
+    else:
+        os.kill(process, signal.SIGTERM)
+
+
+def _write_progress(folder: Path, progress: Progress) -> None:
+    write_atomically(folder / PROGRESS, json.dumps(asdict(progress)).encode())
