@@ -256,19 +256,8 @@ class _Run:
     def _photos(self, epoch: int) -> TrainingPhotos:
         config, full = self.config, self.backbone.input_size_px
         last = epoch >= config.epochs - config.full_size_epochs
-        return TrainingPhotos(
-            self.train,
-            self.cache,
-            Views(
-                full if last else config.crop_side_px or full,
-                smallest_crop=config.smallest_crop,
-                smallest_crop_sound=config.smallest_crop_sound,
-                painted_share=config.painted_share,
-                turned_share=config.turned_share,
-                rotation_degrees=config.rotation_degrees,
-                jitter=config.jitter,
-            ),
-        )
+        side_px = full if last else config.crop_side_px or full
+        return TrainingPhotos(self.train, self.cache, views(config, side_px))
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + epoch)
@@ -365,6 +354,19 @@ class _Run:
             ("averaged", self.averaged),
             ("projection", self.projection),
         )
+
+
+def views(config: TrainingConfig, side_px: int) -> Views:
+    """The random views that a run with `config` learns from."""
+    return Views(
+        side_px,
+        smallest_crop=config.smallest_crop,
+        smallest_crop_sound=config.smallest_crop_sound,
+        painted_share=config.painted_share,
+        turned_share=config.turned_share,
+        rotation_degrees=config.rotation_degrees,
+        jitter=config.jitter,
+    )
 
 
 def _fingerprint(samples: list[Sample]) -> str:

@@ -328,7 +328,7 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
     finally:
         lock.release()
         if folder.exists() and not (folder / JOB).exists():  # a shell has told all there is
-            for name in (PROGRESS, LOCK):
+            for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
                 (folder / name).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()

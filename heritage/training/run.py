@@ -168,7 +168,7 @@ def _check_writable(out: Path) -> None:
 def remove_run(run_dir: Path) -> None:
     """Removes a run's own files and, if nothing else is in it, its folder."""
     if not (run_dir / JOB).exists():
-        for name in (PROGRESS, LOCK):
+        for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
             (run_dir / name).unlink(missing_ok=True)
     for folder in (run_dir / PRUNED, run_dir):
         for name in RUN_FILES:

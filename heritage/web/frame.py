@@ -12,11 +12,12 @@ from streamlit.errors import StreamlitPageNotFoundError
 from heritage.errors import HeritageError
 
 _HERE = Path(__file__).parent
-KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes"}
+KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes", "training_data"}
 _PAGES = (
     ("app.py", "Home", ":material/home:"),
     ("pages/1_Inspect.py", "Inspect", ":material/search:"),
     ("pages/4_Backbones.py", "Backbones", ":material/leaderboard:"),
+    ("pages/5_Train.py", "Train", ":material/model_training:"),
 )
 
 

@@ -1,0 +1,159 @@
+"""The charts of the pages; Streamlit gives them the theme's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from heritage.training.config import EpochRecord
+
+HEIGHT_PX = 300
+PLAIN = {"displayModeBar": False}
+
+
+def learning_curves(history: Sequence[EpochRecord]) -> tuple[go.Figure, go.Figure]:
+    """Loss on train and validation, and how well validation photos are told apart, by epoch."""
+    epochs = [record.epoch for record in history]
+    loss, skill = _figure("Loss (lower is better)"), _figure("On validation (higher is better)")
+    loss.add_scatter(x=epochs, y=[r.train_loss for r in history], name="Train")
+    loss.add_scatter(x=epochs, y=[r.validation_loss for r in history], name="Validation")
+    skill.add_scatter(x=epochs, y=[r.validation_auroc for r in history], name="AUROC")
+    skill.add_scatter(
+        x=epochs, y=[r.validation_balanced_accuracy for r in history], name="Balanced accuracy"
+    )
+    for figure in (loss, skill):
+        figure.update_traces(mode="lines+markers")
+        figure.update_xaxes(title="Epoch", rangemode="tozero", dtick=_whole_ticks(epochs))
+    skill.update_yaxes(range=[min([0.5, *(t for s in skill.data for t in s.y)]) - 0.02, 1.01])
+    return loss, skill
+
+
+def confusion_chart(confusion: dict[str, int]) -> go.Figure:
+    """Photos by what they are (rows) and what they were called (columns), with their numbers."""
+    names = ("damaged", "sound")
+    counts = [[confusion.get(f"{t}_called_{a}", 0) for a in names] for t in names]
+    shares = [[n / max(1, sum(row)) for n in row] for row in counts]
+    figure = _figure("")
+    figure.add_heatmap(
+        z=shares,
+        x=[f"called {name}" for name in names],
+        y=[f"{name} ({sum(row)})" for name, row in zip(names, counts, strict=True)],
+        text=[
+            [f"{n}<br>{share:.0%}" for n, share in zip(row, part, strict=True)]
+            for row, part in zip(counts, shares, strict=True)
+        ],
+        texttemplate="%{text}",
+        textfont_size=16,
+        zmin=0,
+        zmax=1,
+        showscale=False,
+        hoverinfo="skip",
+        xgap=2,
+        ygap=2,
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(side="top")
+    return figure
+
+
+def reliability_chart(
+    after: Sequence[dict[str, float]], before: Sequence[dict[str, float]]
+) -> go.Figure:
+    """Share of damaged photos against the probability told; on the diagonal it is honest."""
+    figure = _figure("")
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="honest",
+        line={"dash": "dot", "width": 1, "color": "#8a8378"},
+        hoverinfo="skip",
+    )
+    for name, bins, dash in (("before", before, "dash"), ("calibrated", after, "solid")):
+        figure.add_scatter(
+            x=[100 * b["probability"] for b in bins],
+            y=[100 * b["damaged"] for b in bins],
+            mode="lines+markers",
+            name=name,
+            line={"dash": dash},
+            marker={"size": [4 + 2 * b["n"] ** 0.4 for b in bins]},
+            customdata=[b["n"] for b in bins],
+            hovertemplate="told %{x:.0f} %, damaged %{y:.0f} % of %{customdata} photos",
+        )
+    figure.update_xaxes(title="Damage % told", range=[-3, 103])
+    figure.update_yaxes(title="Photos that are damaged, %", range=[-3, 103])
+    return figure
+
+
+def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
+    """Accuracy against time for one photo, one bubble per checkpoint, its area the file's size.
+
+    Args:
+        rows: `title`, `accuracy_percent` with `low` and `high`, `speed_ratio`, `size_mb` each.
+    """
+    figure = _figure("", height_px=420)
+    for row in rows:
+        figure.add_scatter(
+            x=[row["speed_ratio"]],
+            y=[row["accuracy_percent"]],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [row["high"] - row["accuracy_percent"]],
+                "arrayminus": [row["accuracy_percent"] - row["low"]],
+                "thickness": 1,
+                "width": 3,
+            },
+            mode="markers+text",
+            text=[row["title"]],
+            textposition="middle right",
+            marker={"size": 6 + 3.2 * row["size_mb"] ** 0.5, "opacity": 0.85},
+            customdata=[[row["size_mb"], row["low"], row["high"]]],
+            hovertemplate="<b>%{text}</b><br>%{y:.1f} % [%{customdata[1]:.1f}–%{customdata[2]:.1f}]"
+            "<br>%{x:.2f} × the peer's time<br>%{customdata[0]:.1f} MB<extra></extra>",
+            showlegend=False,
+        )
+    figure.update_xaxes(title="Time for one photo (× the peer's, log scale)", type="log")
+    figure.update_yaxes(title="Balanced accuracy on other sources, %")
+    return figure
+
+
+def faithfulness_chart(curves: dict[str, list[float]]) -> go.Figure:
+    """Damage % while the hottest places are hidden or uncovered first, and in random order."""
+    figure = _figure("")
+    names = {
+        "deletion": "hottest hidden first",
+        "deletion_random": "hidden at random",
+        "insertion": "hottest shown first",
+        "insertion_random": "shown at random",
+    }
+    for name, title in names.items():
+        values = curves.get(name, [])
+        figure.add_scatter(
+            x=[100 * step / max(1, len(values) - 1) for step in range(len(values))],
+            y=[100 * value for value in values],
+            mode="lines",
+            name=title,
+            line={"dash": "dot" if name.endswith("random") else "solid"},
+        )
+    figure.update_xaxes(title="Share of the photo, %")
+    figure.update_yaxes(title="Damage %, mean", range=[0, 100])
+    return figure
+
+
+def _figure(title: str, height_px: int = HEIGHT_PX) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": title, "font": {"size": 15}},
+        height=height_px,
+        margin={"l": 10, "r": 10, "t": 40 if title else 25, "b": 10},
+        legend={"orientation": "h", "y": -0.3},
+        hovermode="closest",
+    )
+    return figure
+
+
+def _whole_ticks(epochs: Sequence[int]) -> int:
+    return max(1, round(max(epochs, default=1) / 10))

@@ -1,0 +1,447 @@
+"""Training on one's own labelled photos: look at them, choose a recipe, watch the run."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from heritage.backbones import BACKBONES, get_backbone
+from heritage.cards import list_cards, read_card, weights_dir
+from heritage.errors import DatasetError, HeritageError
+from heritage.figures import interval_text
+from heritage.training.config import TrainingConfig
+from heritage.training.jobs import Job, list_jobs, start
+from heritage.web.charts import PLAIN, confusion_chart, learning_curves
+from heritage.web.frame import errors_in_words, plain
+
+if TYPE_CHECKING:
+    from heritage.training.datasets import Sample
+
+FEW_PHOTOS = 30
+LOPSIDED = 4
+VARIANTS = 9
+PAIRS_SHOWN = 6
+LOOK_SIDE_PX = 256
+SHOWN_EVERY_S = 2.0
+LAYOUT = """\
+my-photos/
+    damaged/
+        town hall/   IMG_0001.jpg  IMG_0002.jpg
+        chapel/      …
+    sound/
+        town hall/   IMG_0107.jpg
+        mill/        …
+"""
+
+
+def show_training() -> None:
+    """The whole page: runs in progress first, then what a new one needs."""
+    st.title("Train")
+    st.markdown(
+        "Teach a backbone your own buildings. It learns from photos that you have sorted into "
+        "*damaged* and *sound*, keeps whole buildings aside to test itself on, and then appears in "
+        "the select box on Inspect. Training goes on when this page is closed."
+    )
+    if list_jobs():
+        _show_runs()
+    st.markdown("## New run")
+    samples = _photos_input()
+    if not samples:
+        return
+    _show_counts(samples)
+    config = _recipe()
+    looks, doubles = st.columns(2, gap="large")
+    with looks:
+        _show_variants(samples, config)
+    with doubles:
+        _show_doubles(samples)
+    _start(config)
+
+
+def _photos_input() -> list[Sample] | None:
+    folder = st.text_input(
+        "Labelled photos: a folder on the computer that runs Heritage",
+        placeholder="/photos/my-photos, or a manifest.csv",
+        key="training_data",
+        help="The path of the folder, or of a CSV with the columns path and label, and if you like "
+        "split, source and group.",
+    ).strip()
+    if not folder:
+        st.markdown("Sort your photos like this. Folders within the two are buildings.")
+        st.code(LAYOUT, language=None)
+        return None
+    with errors_in_words(), st.spinner("Looking into the folder …"):
+        return _samples(str(_allowed(folder)))
+    return None
+
+
+def _allowed(given: str) -> Path:
+    """The path, if the administrator lets visitors name it."""
+    path = Path(given).expanduser()
+    root = os.environ.get("HERITAGE_PHOTO_ROOT")
+    if root and not (Path(root) / path).resolve().is_relative_to(Path(root).resolve()):
+        raise DatasetError(given, "it is outside the photos of this server", "name one of those")
+    return Path(root) / path if root else path
+
+
+@st.cache_data(max_entries=4, ttl="10m", show_spinner=False)
+def _samples(path: str) -> list[Sample]:
+    from heritage.training.datasets import read_samples, with_validation
+
+    return with_validation(read_samples(Path(path)))
+
+
+def _show_counts(samples: list[Sample]) -> None:
+    from heritage.training.datasets import CLASSES, TRAIN, count_by
+
+    buildings = len({sample.group for sample in samples})
+    with st.container(horizontal=True, gap="large"):
+        for label, name in enumerate(CLASSES):
+            photos = sum(sample.label == label for sample in samples)
+            st.metric(f"{name.capitalize()} photos", f"{photos:,}", width="content")
+        st.metric("Buildings or scenes", f"{buildings:,}", width="content")
+    table = pd.DataFrame(count_by(samples)).T.rename(columns=str.capitalize)
+    table.index = [name.replace("_", " ").capitalize() for name in table.index]
+    st.dataframe(table, width=420)
+    counts = [sum(s.label == label for s in samples if s.split == TRAIN) for label in (0, 1)]
+    if min(counts) < FEW_PHOTOS:
+        st.warning(
+            f"With only {min(counts)} training photos of one class the result will be a guess. "
+            f"Some {FEW_PHOTOS} of each, from several buildings, are a beginning.",
+            icon=":material/warning:",
+        )
+    if max(counts) > LOPSIDED * max(1, min(counts)):
+        st.info(
+            "One class has many more photos than the other. Both are drawn equally often while "
+            "training, but the smaller one is soon known by heart.",
+            icon=":material/balance:",
+        )
+
+
+def _recipe() -> TrainingConfig | None:
+    st.markdown("### Recipe")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        backbone = st.selectbox(
+            "Backbone to train",
+            list(BACKBONES),
+            index=list(BACKBONES).index("mobilenet_v2"),
+            format_func=lambda name: BACKBONES[name].title,
+            width=240,
+        )
+        starts = _starts(backbone)
+        init = st.selectbox("Start from", list(starts), format_func=starts.__getitem__, width=380)
+        epochs = st.number_input(
+            "Epochs", 1, 500, 15, width=130, help="How often it goes through all photos."
+        )
+    with st.expander("More settings"), st.container(horizontal=True):
+        batch_size = st.number_input("Photos per batch", 2, 256, 32, width=170)
+        rate = st.select_slider(
+            "Learning rate",
+            [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3],
+            1e-4,
+            format_func=lambda value: f"{value:g}",
+            width=260,
+            help="How boldly it learns. 1e-4 suits a start from trained weights, 1e-3 one from "
+            "nothing.",
+        )
+        patience = st.number_input("Stop after epochs without improvement", 1, 500, 5, width=300)
+        prune = st.slider(
+            "Prune, %", 0, 60, 0, 5, width=220, help="Share of the network to cut away at the end."
+        )
+        painted = st.toggle(
+            "Paint damage on sound photos",
+            help="Half of the sound close-ups get a painted crack, spalled patch or bloom of salt "
+            "and count as damaged: the same walls in both classes.",
+        )
+    with errors_in_words():
+        return TrainingConfig(
+            backbone=backbone,
+            init=init,
+            epochs=int(epochs),
+            batch_size=int(batch_size),
+            learning_rate=rate,
+            patience=int(patience),
+            prune=prune / 100,
+            painted_share=0.25 if painted else 0.0,
+        )
+    return None
+
+
+def _starts(backbone: str) -> dict[str, str]:
+    """Where a run can start from, the best first."""
+    own = {
+        str(weights_dir() / f"{card.name}.safetensors"): f"{card.title}, as it is here"
+        for card in list_cards()
+        if card.backbone == backbone and not card.pruned
+    }
+    return own | {
+        "imagenet": "ImageNet weights (downloaded once)",
+        "scratch": "nothing (needs thousands of photos)",
+    }
+
+
+def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None:
+    st.markdown("### What it will see")
+    if config is None:
+        return
+    photos = {f"{s.path.parent.name}/{s.path.name}": s for s in samples[:: len(samples) // 200 + 1]}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("Photo", list(photos), width=260)
+        st.session_state.setdefault("variants_seed", 0)
+        if st.button("Draw again", icon=":material/casino:"):
+            st.session_state["variants_seed"] += 1
+    with errors_in_words():
+        pictures = _variants(photos[chosen], config, st.session_state["variants_seed"])
+        for row in range(0, VARIANTS, 3):
+            for column, picture in zip(st.columns(3), pictures[row : row + 3], strict=True):
+                column.image(picture, width="stretch")
+        st.caption(
+            "Nine random views of this photo, as the network gets them: turned, cropped, blurred "
+            "and tinted, so that it learns damage and not your camera."
+        )
+
+
+def _variants(sample: Sample, config: TrainingConfig, seed: int) -> list:
+    import torch
+
+    from heritage.photos import open_photo
+    from heritage.training.fitting import views
+
+    pixels = open_photo(sample.path).pixels(short_side_px=2 * LOOK_SIDE_PX)
+    photo = torch.from_numpy(pixels).permute(2, 0, 1)
+    side_px = get_backbone(config.backbone).input_size_px
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        drawn = [views(config, side_px).draw(photo, sample.label)[0] for _ in range(VARIANTS)]
+    return [view.permute(1, 2, 0).numpy() for view in drawn]
+
+
+@dataclass(frozen=True)
+class Double:
+    """Two photos of different classes that look alike."""
+
+    damaged: Path
+    sound: Path
+    bits: int
+
+
+def _show_doubles(samples: list[Sample]) -> None:
+    st.markdown("### Same photo in both classes?")
+    key = f"doubles-{hash(tuple(sample.path for sample in samples))}"
+    if key not in st.session_state:
+        st.caption("Copies and near-copies with opposite labels teach nothing but confusion.")
+        if st.button("Look for them", icon=":material/compare:"):
+            with errors_in_words():
+                st.session_state[key] = _doubles(samples)
+                st.rerun()
+        return
+    found: list[Double] = st.session_state[key]
+    if not found:
+        st.success("No photo is in both classes.", icon=":material/check_circle:")
+        return
+    st.warning(
+        f"{len(found)} {'pair looks' if len(found) == 1 else 'pairs look'} alike across the "
+        "classes. Correct the labels, or take the photos out.",
+        icon=":material/warning:",
+    )
+    for double in found[:PAIRS_SHOWN]:
+        left, right = st.columns(2)
+        for column, path, name in (
+            (left, double.damaged, "damaged"),
+            (right, double.sound, "sound"),
+        ):
+            column.image(_look(path), width="stretch", caption=f"{name}: {plain(path.name)}")
+    if len(found) > PAIRS_SHOWN:
+        st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
+        rows = [{"Damaged": str(d.damaged), "Sound": str(d.sound)} for d in found[PAIRS_SHOWN:]]
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+def _doubles(samples: list[Sample]) -> list[Double]:
+    from heritage.duplicates import close_pairs, perceptual_hash
+    from heritage.errors import PhotoError
+
+    hashes: dict[float, list[tuple[int, Path]]] = {0.0: [], 1.0: []}
+    unread = 0
+    bar = st.progress(0.0, "Comparing photos …")
+    for number, sample in enumerate(samples, start=1):
+        try:
+            hashes[sample.label].append((perceptual_hash(_look(sample.path)), sample.path))
+        except PhotoError:
+            unread += 1
+        bar.progress(number / len(samples), f"Comparing photos … {number:,} of {len(samples):,}")
+    bar.empty()
+    if unread:
+        st.toast(f"{unread} photos could not be read", icon=":material/warning:")
+    damaged, sound = hashes[1.0], hashes[0.0]
+    pairs = close_pairs([value for value, _ in damaged], [value for value, _ in sound])
+    return [Double(damaged[i][1], sound[j][1], bits) for i, j, bits in pairs]
+
+
+def _look(path: Path):
+    from heritage.photos import open_photo
+
+    return open_photo(path).pixels(short_side_px=LOOK_SIDE_PX)
+
+
+def _start(config: TrainingConfig | None) -> None:
+    if config is None:
+        return
+    st.markdown("### Start")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input(
+            "Name of the result", _free_name(f"my_{config.backbone}"), width=320
+        ).strip()
+        pressed = st.button("Start training", type="primary", icon=":material/play_arrow:")
+    if pressed:
+        with errors_in_words():
+            job = start(config, str(_allowed(st.session_state["training_data"].strip())), name)
+            st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
+            st.rerun()
+
+
+def _free_name(wish: str) -> str:
+    taken = {job.name for job in list_jobs()} | {card.name for card in list_cards()}
+    number = 1
+    while (name := wish if number == 1 else f"{wish}_{number}") in taken:
+        number += 1
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _show_runs() -> None:
+    st.markdown("## Runs")
+    running = any(job.status() == "running" for job in list_jobs())
+    st.fragment(_runs, run_every=SHOWN_EVERY_S if running else None)()
+
+
+def _runs() -> None:
+    jobs = list_jobs()
+    for job in jobs:
+        with st.container(border=True, key=f"run-{job.name}"):
+            _show_run(job)
+    statuses = {job.name: job.status() for job in jobs}
+    before = st.session_state.get("run_statuses")
+    st.session_state["run_statuses"] = statuses
+    if before is not None and before != statuses:
+        st.rerun()  # the page shows finished checkpoints and polls only while something runs
+
+
+def _show_run(job: Job) -> None:
+    status, progress = job.status(), job.progress()
+    words = {
+        "running": ":blue-badge[:material/model_training: Running]",
+        "stopped": ":gray-badge[:material/pause: Stopped]",
+        "failed": ":red-badge[:material/error: Failed]",
+        "done": ":green-badge[:material/check_circle: Done]",
+    }
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**{plain(job.name)}** &nbsp; {words[status]} &nbsp; "
+            f"{get_backbone(job.config.backbone).title}",
+            width="stretch",
+        )
+        _controls(job, status)
+    if status == "running":
+        st.progress(progress.share, _where(job))
+    elif status == "stopped":
+        st.caption(f"{_epochs_done(job)} It goes on from there.")
+    elif status == "failed":
+        st.error(plain(progress.error), icon=":material/error:")
+    if progress.history:
+        for column, figure in zip(st.columns(2), learning_curves(progress.history), strict=True):
+            column.plotly_chart(
+                figure, config=PLAIN, key=f"{job.name}-{figure.layout.title.text[:4]}"
+            )
+    if status == "done":
+        _show_result(job)
+    with st.expander("The same in a shell"):
+        st.code(job.command, language="bash", wrap_lines=True)
+
+
+def _controls(job: Job, status: str) -> None:
+    if status == "running":
+        if st.button("Stop", key=f"stop-{job.name}", icon=":material/stop:"):
+            job.stop()
+            st.toast("Stopping; finished epochs are kept")
+        return
+    if status in ("stopped", "failed") and st.button(
+        "Resume", key=f"resume-{job.name}", icon=":material/play_arrow:"
+    ):
+        with errors_in_words():
+            job.launch()
+            st.rerun()
+    if status == "done" and st.button(
+        "Inspect with it", key=f"use-{job.name}", icon=":material/search:", type="primary"
+    ):
+        st.session_state["checkpoint"] = job.name
+        st.switch_page("pages/1_Inspect.py")
+    away = "Clear" if status == "done" else "Discard"
+    if st.button(
+        away,
+        key=f"discard-{job.name}",
+        icon=":material/delete:",
+        help="Takes the run off this list; the checkpoint stays."
+        if status == "done"
+        else "Forgets what this run has learned so far.",
+    ):
+        with errors_in_words():
+            job.discard()
+            st.rerun()
+
+
+def _where(job: Job) -> str:
+    progress = job.progress()
+    if progress.phase == "scoring":
+        return "Scoring it on photos that it has not learned from …"
+    if progress.phase == "reading":
+        if not progress.photos:
+            return "Starting …"
+        return f"Reading photos … {progress.photos:,} of {progress.photos_in_all:,}"
+    left = progress.seconds_left
+    told = f" · about {_duration(left)} left" if left is not None else ""
+    return (
+        f"Epoch {progress.epoch} of {progress.epochs}, batch {progress.step} of "
+        f"{progress.steps}{told}"
+    )
+
+
+def _epochs_done(job: Job) -> str:
+    done = len(job.progress().history)
+    return f"{done} {'epoch' if done == 1 else 'epochs'} done."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _show_result(job: Job) -> None:
+    try:
+        card = read_card(Path(job.out) / f"{job.name}.json")
+    except HeritageError:
+        st.caption("Its checkpoint has been removed since.")
+        return
+    figures = card.metrics.get("validation", {})
+    told, matrix = st.columns(2)
+    with told:
+        st.markdown(
+            f"On {figures.get('n', 0)} photos of buildings kept aside: balanced accuracy "
+            f"**{interval_text(figures, 'balanced_accuracy')}**, AUROC "
+            f"**{interval_text(figures, 'auroc')}**."
+        )
+        st.caption(
+            "In brackets, the 95 % interval. The epoch to keep was chosen on these same photos, "
+            "which flatters a little: a manifest with a test split gives a sterner figure."
+        )
+    if "confusion" in figures:
+        matrix.plotly_chart(
+            confusion_chart(figures["confusion"]), config=PLAIN, key=f"{job.name}-confusion"
+        )
