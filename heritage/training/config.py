@@ -15,6 +15,7 @@ class TrainingConfig:
     Attributes:
         backbone: Registry name.
         init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
+        batch_size: Photos per step, at most; fewer where there are few photos.
         learning_rate: Adam's peak rate for the features.
         head_rate_factor: The head starts untrained and learns this many times faster.
         prune: Share of the parameters to remove after training, whole channels at a time.

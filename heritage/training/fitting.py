@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ from heritage.training.evaluation import balanced_log_loss, figures, predict
 from heritage.training.folding import fold_norms, insert_norms, lacks_norms
 
 STATE, BEST = "state.safetensors", "best.safetensors"
+FEWEST_STEPS = 8
 RUN_FILES = tuple(name + end for name in (STATE, BEST) for end in ("", ".partial"))
 
 
@@ -158,7 +159,7 @@ class _Run:
         self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+            self.model, multi_avg_fn=_growing_average(config.ema_decay), use_buffers=True
         )
         teacher = _load_teacher(config.teacher, teacher_folder)
         self.teacher = teacher.model.to(self.device) if teacher else None
@@ -181,7 +182,9 @@ class _Run:
         )
         self.train, self.cache = train, cache
         self.weights = sampling_weights(train, config.painted_share)
-        self.steps = max(1, len(train) // config.batch_size)
+        # With few photos smaller batches, or an epoch would be a step or two.
+        self.batch_size = min(config.batch_size, max(4, len(train) // FEWEST_STEPS))
+        self.steps = max(1, len(train) // self.batch_size)
 
     def train_epoch(self, epoch: int, listen: Listener) -> float:
         """One pass over as many drawn photos as there are; returns the mean loss."""
@@ -262,14 +265,14 @@ class _Run:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + epoch)
         sampler = WeightedRandomSampler(
-            self.weights.tolist(), self.steps * self.config.batch_size, generator=generator
+            self.weights.tolist(), self.steps * self.batch_size, generator=generator
         )
         # Workers share the decoded photos by forking; elsewhere each would get its own copy.
         workers = self.config.workers if sys.platform == "linux" else 0
         return iter(
             DataLoader(
                 self._photos(epoch),
-                self.config.batch_size,
+                self.batch_size,
                 sampler=sampler,
                 num_workers=workers,
                 multiprocessing_context="fork" if workers else None,
@@ -354,6 +357,16 @@ class _Run:
             ("averaged", self.averaged),
             ("projection", self.projection),
         )
+
+
+def _growing_average(decay: float) -> Callable[..., None]:
+    """A running average that in the first steps follows quickly, or a short run stays its start."""
+
+    def update(averaged: Any, current: Any, steps: Tensor) -> None:
+        warm = (1 + int(steps)) / (10 + int(steps))
+        get_ema_multi_avg_fn(min(decay, warm))(averaged, current, steps)
+
+    return update
 
 
 def views(config: TrainingConfig, side_px: int) -> Views:

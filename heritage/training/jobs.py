@@ -31,6 +31,7 @@ JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt
 FILES = (JOB, PROGRESS, LOG, f"{JOB}.partial", f"{PROGRESS}.partial")
 SECONDS_BETWEEN_WRITES = 1.0
 Status = Literal["running", "stopped", "failed", "done"]
+_CHILDREN: list[subprocess.Popen[bytes]] = []  # kept until they end, or they would stay zombies
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -155,6 +156,7 @@ class Job:
         _write_progress(self.folder, Progress(history=progress.history, seconds=progress.seconds))
         try:
             with (self.folder / LOG).open("ab") as log:
+                _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
                 process = subprocess.Popen(
                     command,
                     cwd=ROOT,
@@ -167,6 +169,7 @@ class Job:
             raise TrainingError(
                 self.name, f"it cannot be started ({error.strerror})", "try again"
             ) from error
+        _CHILDREN.append(process)
         while process.poll() is None and not is_running(self.folder):
             time.sleep(0.05)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+import streamlit as st
 
 from heritage.training.config import EpochRecord
 
@@ -47,7 +48,8 @@ def confusion_chart(confusion: dict[str, int]) -> go.Figure:
         texttemplate="%{text}",
         textfont_size=16,
         zmin=0,
-        zmax=1,
+        zmax=1.2,  # the darkest step would swallow the numbers
+        colorscale=_theme_colours("chartSequentialColors"),
         showscale=False,
         hoverinfo="skip",
         xgap=2,
@@ -151,8 +153,15 @@ def _figure(title: str, height_px: int = HEIGHT_PX) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 40 if title else 25, "b": 10},
         legend={"orientation": "h", "y": -0.3},
         hovermode="closest",
+        colorway=_theme_colours("chartCategoricalColors"),
     )
     return figure
+
+
+def _theme_colours(option: str) -> list[str] | None:
+    """The colours that the theme in use sets; plotly's own would otherwise win."""
+    shade = st.context.theme.type or "light"
+    return st.get_option(f"theme.{shade}.{option}")
 
 
 def _whole_ticks(epochs: Sequence[int]) -> int:

@@ -102,11 +102,11 @@ def _show_counts(samples: list[Sample]) -> None:
 
     buildings = len({sample.group for sample in samples})
     with st.container(horizontal=True, gap="large"):
-        for label, name in enumerate(CLASSES):
+        for label, name in reversed(list(enumerate(CLASSES))):
             photos = sum(sample.label == label for sample in samples)
             st.metric(f"{name.capitalize()} photos", f"{photos:,}", width="content")
         st.metric("Buildings or scenes", f"{buildings:,}", width="content")
-    table = pd.DataFrame(count_by(samples)).T.rename(columns=str.capitalize)
+    table = pd.DataFrame(count_by(samples)).T[[*reversed(CLASSES)]].rename(columns=str.capitalize)
     table.index = [name.replace("_", " ").capitalize() for name in table.index]
     st.dataframe(table, width=420)
     counts = [sum(s.label == label for s in samples if s.split == TRAIN) for label in (0, 1)]
@@ -256,7 +256,11 @@ def _show_doubles(samples: list[Sample]) -> None:
             (left, double.damaged, "damaged"),
             (right, double.sound, "sound"),
         ):
-            column.image(_look(path), width="stretch", caption=f"{name}: {plain(path.name)}")
+            column.image(
+                _look(path),
+                width="stretch",
+                caption=f"{name}: {plain(path.parent.name)}/{plain(path.name)}",
+            )
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
         rows = [{"Damaged": str(d.damaged), "Sound": str(d.sound)} for d in found[PAIRS_SHOWN:]]

@@ -1,0 +1,156 @@
+"""Runs in a process of their own: started, watched, stopped, resumed, and never lost."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from heritage.cards import read_card
+from heritage.errors import TrainingError
+from heritage.training import jobs
+from heritage.training.config import EpochRecord, Step, TrainingConfig
+
+TINY = TrainingConfig(
+    backbone="mobilenet_v3_small", init="scratch", epochs=2, crop_side_px=64, batch_size=4,
+    learning_rate=1e-3, workers=0,
+)  # fmt: skip
+LONG = TrainingConfig(
+    backbone="mobilenet_v3_small", init="scratch", epochs=400, patience=400, crop_side_px=64,
+    batch_size=4, learning_rate=1e-4, workers=0,
+)  # fmt: skip
+PATIENCE_S = 120
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path / "weights"))
+    yield
+    for job in jobs.list_jobs():
+        job.stop()
+
+
+def wait_until(happens):
+    end = time.monotonic() + PATIENCE_S
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def log_of(job):
+    return (job.folder / jobs.LOG).read_text()
+
+
+def test_a_job_trains_in_its_own_process_and_leaves_a_checkpoint(toy_data, tmp_path):
+    job = jobs.start(TINY, str(toy_data), "walls")
+    assert [found.name for found in jobs.list_jobs()] == ["walls"]
+    wait_until(lambda: job.status() != "running")
+    assert job.status() == "done", log_of(job)
+    progress = job.progress()
+    assert progress.share == 1
+    assert [record.epoch for record in progress.history] == [1, 2]
+    assert progress.photos == progress.photos_in_all == 24
+    assert read_card(tmp_path / "weights" / "walls.json").backbone == "mobilenet_v3_small"
+    job.discard()
+    assert not jobs.list_jobs() and not job.folder.exists()
+    assert (tmp_path / "weights" / "walls.safetensors").exists()
+
+
+def test_a_stopped_job_keeps_its_epochs_and_goes_on_from_there(toy_data):
+    job = jobs.start(LONG, str(toy_data), "walls")
+    wait_until(lambda: len(job.progress().history) >= 2)
+    job.stop()
+    wait_until(lambda: job.status() == "stopped")
+    done = len(job.progress().history)
+    assert done >= 2
+    job.launch()
+    wait_until(lambda: len(job.progress().history) > done)
+    assert [r.epoch for r in job.progress().history] == list(
+        range(1, len(job.progress().history) + 1)
+    )
+    with pytest.raises(TrainingError, match="in progress"):
+        job.launch()
+    with pytest.raises(TrainingError, match="in progress"):
+        job.discard()
+    job.stop()
+    wait_until(lambda: job.status() == "stopped")
+    job.discard()
+    assert not jobs.list_jobs()
+
+
+def test_a_job_outlives_whoever_started_it(toy_data, tmp_path):
+    code = (
+        "from heritage.training import jobs, config;"
+        f"jobs.start(config.TrainingConfig(**{json.dumps(jobs.asdict(TINY))}.copy()"
+        f" | dict(half_precision=True)), {str(toy_data)!r}, 'orphan')"
+    ).replace("true", "True")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=jobs.ROOT)
+    (job,) = jobs.list_jobs()
+    wait_until(lambda: job.status() != "running")
+    assert job.status() == "done", log_of(job)
+
+
+def test_what_goes_wrong_is_told_in_words(tmp_path):
+    job = jobs.start(TINY, str(tmp_path / "nowhere"), "lost")
+    wait_until(lambda: job.status() != "running")
+    assert job.status() == "failed"
+    assert "there is no such folder or manifest" in job.progress().error
+
+
+def test_a_name_that_is_taken_or_leaves_the_folder_is_refused(toy_data, tmp_path, weights_dir):
+    with pytest.raises(TrainingError, match="checkpoint of this name"):
+        jobs.start(TINY, str(toy_data), "mobilenet_v2", out=weights_dir)
+    with pytest.raises(Exception, match="no name for a checkpoint"):
+        jobs.start(TINY, str(toy_data), "../escaped")
+    folder = jobs.runs_dir() / "walls"
+    folder.mkdir(parents=True)
+    (folder / jobs.JOB).write_text("{}")
+    with pytest.raises(TrainingError, match="run of this name"):
+        jobs.start(TINY, str(toy_data), "walls")
+    assert not jobs.list_jobs(), "a job file that cannot be read is left out"
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path):
+    with (
+        jobs.reporting(tmp_path / "run"),
+        pytest.raises(TrainingError, match="another process"),
+        jobs.reporting(tmp_path / "run"),
+    ):
+        pass
+    assert not jobs.is_running(tmp_path / "run")
+
+
+def test_progress_goes_to_disk_and_a_resumed_epoch_replaces_what_came_after(tmp_path):
+    def record(epoch, loss):
+        return EpochRecord(epoch, loss, loss, 0.5, 0.5, 1.0)
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / jobs.JOB).write_text("{}")
+    with jobs.reporting(tmp_path / "run") as reporter:
+        reporter.event(Step(1, 5, 10, 0.7), epochs=4)
+        for epoch in (1, 2, 3):
+            reporter.event(record(epoch, 1.0), epochs=4)
+    with jobs.reporting(tmp_path / "run") as reporter:
+        reporter.event(record(2, 0.5), epochs=4)
+    history = jobs.read_progress(tmp_path / "run").history
+    assert [(r.epoch, r.train_loss) for r in history] == [(1, 1.0), (2, 0.5)]
+
+
+def test_time_left_follows_the_share_that_is_done():
+    early = jobs.Progress(phase="training", epoch=1, epochs=4, step=5, steps=10, seconds=10)
+    assert early.share == pytest.approx(0.125)
+    assert early.seconds_left == pytest.approx(70)
+    assert jobs.Progress().seconds_left is None
+    assert jobs.Progress(phase="scoring").share == 1
+
+
+def test_the_shown_command_does_the_same(toy_data):
+    from heritage.cli import _parser
+
+    job = jobs.Job("walls", str(toy_data), LONG, "out", "", jobs.runs_dir())
+    options = _parser().parse_args(job.arguments)
+    told = {name: getattr(options, name) for name in jobs.asdict(LONG)}
+    assert TrainingConfig(**told) == LONG
+    assert (str(options.data), options.name) == (str(toy_data), "walls")
