@@ -108,6 +108,16 @@ def _xception(imagenet: bool) -> nn.Module:
     )
 
 
+def _cascade(imagenet: bool) -> nn.Module:
+    from heritage.cascade import CascadeFeatures
+    from heritage.classifiers import DamageClassifier
+
+    first = get_backbone(CASCADE_STAGES[0])
+    second = get_backbone(CASCADE_STAGES[1])
+    reader = DamageClassifier(first.build(imagenet), first.channels)
+    return CascadeFeatures(reader, second.build(imagenet))
+
+
 def _in_order(net: nn.Module, layers: str) -> nn.Module:
     """The named children of `net` as one sequence, in which they are also run."""
     from torch.nn import Sequential
@@ -115,6 +125,8 @@ def _in_order(net: nn.Module, layers: str) -> nn.Module:
     return Sequential(OrderedDict((name, getattr(net, name)) for name in layers.split()))
 
 
+CASCADE = "cascade"
+CASCADE_STAGES = ("mobilenet_v3_large", "resnet18")
 _ENTRIES = (
     Backbone(
         "mobilenet_v3_large",
@@ -235,6 +247,15 @@ _ENTRIES = (
         input_size_px=224,
         paper="Krizhevsky et al. 2012, ImageNet Classification; layers as in arXiv:1404.5997",
         smallest_input_px=64,
+    ),
+    Backbone(
+        CASCADE,
+        "MobileNetV3 → ResNet-18 cascade",
+        _cascade,
+        channels=512,
+        input_size_px=224,
+        paper="Gokak et al. 2025, Defect Detection and Classification of Cultural Heritage "
+        "Buildings Using Deep Learning, doi:10.5220/0013633700004664",
     ),
 )
 BACKBONES: dict[str, Backbone] = {entry.name: entry for entry in _ENTRIES}

@@ -109,6 +109,14 @@ def default_name(folder: Path | None = None) -> str:
     return cards[0].name
 
 
+def file_size_mb(card: ModelCard, folder: Path | None = None) -> float:
+    """Size of the weights file in MB (10⁶ bytes); 0 if it is gone."""
+    try:
+        return ((folder or weights_dir()) / f"{card.name}.safetensors").stat().st_size / 1e6
+    except OSError:
+        return 0.0
+
+
 def read_card(path: Path) -> ModelCard:
     """Reads and checks the card at `path`.
 
@@ -168,6 +176,16 @@ def _check_types(card: ModelCard) -> None:
                 int(found["n"]), float(found["probability"]), float(found["damaged"])
         for count in figures.get("confusion", {}).values():
             int(count)
+        for mistake in figures.get("worst", []):
+            str(mistake["photo"]), str(mistake["label"]), float(mistake["damage_percent"])
+    if card.speed:
+        float(card.speed["ratio"]), str(card.speed["peer"])
+    for values in card.heat_maps.get("curves", {}).values():
+        [float(value) for value in values]
+    for found in card.comparison.values():
+        if isinstance(found, dict):
+            int(found["n"]), float(found["p"])
+            int(found["only_this_right"]), int(found["only_other_right"])
 
 
 def write_card(card: ModelCard, folder: Path) -> None:

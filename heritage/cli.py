@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from heritage.backbones import BACKBONES
+from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import ModelCard, check_name, list_cards, weights_dir, write_card
 from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import percent_text
@@ -96,6 +96,20 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="where the arithmetic is done; auto takes a GPU where there is one",
     )
+    train.add_argument(
+        "--stage-one",
+        default=CASCADE_STAGES[0],
+        metavar="NAME",
+        help="of a cascade: the checkpoint that is its stage 1; the other options tell how the "
+        "stage 1 of each fold is trained",
+    )
+    train.add_argument(
+        "--stage-two-init",
+        default="imagenet",
+        metavar="INIT",
+        help="of a cascade: what its stage 2 starts from, like --init",
+    )
+    train.add_argument("--stage-two-epochs", type=int, default=10, metavar="N", help="of a cascade")
     _add_config_options(train)
     train.set_defaults(run=_train)
 
@@ -321,6 +335,10 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
     check_name(name)
     run_dir = options.run_dir or runs_dir() / name
     epochs = config.epochs + (config.prune_epochs if config.prune else 0)
+    if config.backbone == CASCADE:
+        from heritage.training.cascade import epochs_in_all
+
+        epochs = epochs_in_all(config, options.stage_two_epochs)
     with _progress() as progress, reporting(run_dir, afresh=options.restart) as reporter:
         reading = progress.add_task("reading photos", total=None)
         fitting = progress.add_task("training", total=None, visible=False)
@@ -366,6 +384,9 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
             command=_portable_command(given),
             precision=PRECISIONS[options.precision],
             device=_device(options.device),
+            stage_one=options.stage_one,
+            stage_two_init=options.stage_two_init,
+            stage_two_epochs=options.stage_two_epochs,
             listen=listen,
             on_photo=on_photo,
             on_scoring=lambda: reporter.phase("scoring"),

@@ -26,15 +26,26 @@ SPLIT_TITLES = {
 AS_FRACTION = {"auroc", "ece", "f1", "brier"}
 
 
-def interval_text(figures: dict[str, Any], name: str) -> str:
-    """A figure with its 95 % interval, such as `91.2 % [88.0–94.1]`; a dash where there is none."""
+def interval_text(figures: dict[str, Any], name: str, *, value: bool = True) -> str:
+    """A figure with its 95 % interval, such as `91.2 % [88.0–94.1]`; a dash where there is none.
+
+    Without `value`, the interval alone.
+    """
     found = figures.get(name)
     if not isinstance(found, dict):
         return "–"
-    value, low, high = found["value"], found["low"], found["high"]
     if name in AS_FRACTION:
-        return f"{value:.3f} [{low:.3f}–{high:.3f}]"
-    return f"{value * 100:.1f} % [{low * 100:.1f}–{high * 100:.1f}]"
+        told, interval = f"{found['value']:.3f}", f"[{found['low']:.3f}–{found['high']:.3f}]"
+    else:
+        told = f"{found['value'] * 100:.1f} %"
+        interval = f"[{found['low'] * 100:.1f}–{found['high'] * 100:.1f}]"
+    return f"{told} {interval}" if value else interval
+
+
+def value_percent(figures: dict[str, Any], name: str) -> float | None:
+    """A figure × 100 as a number, for tables that sort; None where there is none."""
+    found = figures.get(name)
+    return round(100 * found["value"], 2) if isinstance(found, dict) else None
 
 
 def percent_text(percent: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +12,7 @@ import torch
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, default_name
+from heritage.cascade import CascadeFeatures
 from heritage.checkpoints import Checkpoint, load_checkpoint
 from heritage.heatmaps import grad_cam, has_evidence, to_photo_size
 from heritage.inputs import network_input, working_side_px
@@ -19,6 +20,7 @@ from heritage.overlays import Region, affected_percent, find_regions
 from heritage.photos import Photo, open_photo
 from heritage.quality import photo_warnings
 
+HEAT = ("grid", "first_stage")  # not in the JSON
 REGION_GRID_PX = 1024  # long side of the heat map that regions and the affected area are read off
 
 
@@ -35,6 +37,7 @@ class Inspection:
         damage_percent: Calibrated probability × 100 that the photo shows damage.
         affected_percent: Share of the photo's pixels at or above the hot threshold.
         band: Urgent, High, Watch or Sound.
+        unsure: Whether answers like this were too often wrong on validation to go by them.
         evidence: False when the heat map is empty: nothing in the photo speaks for damage.
         regions: Connected hot areas, largest share of the heat first.
         taken_at: ISO 8601 date and time by the camera's clock.
@@ -43,6 +46,7 @@ class Inspection:
         longitude: Degrees east.
         warnings: What about the photo makes the answer less trustworthy.
         grid: Raw heat (h, w) at the heat-map layer's resolution, not scaled.
+        first_stage: Of a cascade, the same with the heat that stage 1 laid over the photo.
     """
 
     photo: str
@@ -53,6 +57,7 @@ class Inspection:
     damage_percent: float
     affected_percent: float
     band: str
+    unsure: bool
     evidence: bool
     regions: tuple[Region, ...]
     taken_at: str | None
@@ -61,6 +66,7 @@ class Inspection:
     longitude: float | None
     warnings: tuple[str, ...]
     grid: np.ndarray = field(repr=False, compare=False)
+    first_stage: Inspection | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def heatmap(self) -> np.ndarray:
@@ -73,7 +79,7 @@ class Inspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: every field but the heat."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "grid"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in HEAT}
         values["regions"] = [asdict(region) for region in self.regions]
         values["warnings"] = list(self.warnings)
         return values
@@ -115,29 +121,42 @@ class Inspector:
         photo = source if isinstance(source, Photo) else open_photo(source)
         backbone = self._checkpoint.backbone
         pixels = photo.pixels(short_side_px=working_side_px(backbone))
-        logits, maps = grad_cam(self._checkpoint.model, network_input(pixels, backbone))
+        model = self._checkpoint.model
+        x = network_input(pixels, backbone)
+        logits, maps = grad_cam(model, x)
         probability = torch.sigmoid(logits.double() / self.card.temperature).item()
         damage_percent = round(probability * 100, 2)
-        grid = maps[0].numpy()
-        scale = min(1.0, REGION_GRID_PX / max(photo.width, photo.height))
-        heat = to_photo_size(
-            grid, max(1, round(photo.height * scale)), max(1, round(photo.width * scale))
-        )
-        return Inspection(
+        inspection = Inspection(
             photo=photo.name,
             sha256=photo.sha256,
             width=photo.width,
             height=photo.height,
             backbone=self.card.name,
             damage_percent=damage_percent,
-            affected_percent=round(affected_percent(heat), 2),
             band=self.thresholds.band(damage_percent).name,
-            evidence=has_evidence(grid),
-            regions=find_regions(heat, photo.width, photo.height),
+            unsure=self.card.unsure[0] < probability < self.card.unsure[1],
             taken_at=photo.taken_at.isoformat() if photo.taken_at else None,
             camera=photo.camera,
             latitude=photo.latitude,
             longitude=photo.longitude,
             warnings=photo_warnings(photo, pixels),
-            grid=grid,
+            **_found_in(maps[0].numpy(), photo),
         )
+        if isinstance(model.features, CascadeFeatures):
+            _, maps = grad_cam(model.features.first, x)
+            first = replace(inspection, **_found_in(maps[0].numpy(), photo))
+            inspection = replace(inspection, first_stage=first)
+        return inspection
+
+
+def _found_in(grid: np.ndarray, photo: Photo) -> dict[str, Any]:
+    """What an inspection reads off the raw heat (h, w)."""
+    scale = min(1.0, REGION_GRID_PX / max(photo.width, photo.height))
+    size = (max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
+    heat = to_photo_size(grid, *size)
+    return {
+        "grid": grid,
+        "evidence": has_evidence(grid),
+        "affected_percent": round(affected_percent(heat), 2),
+        "regions": find_regions(heat, photo.width, photo.height),
+    }

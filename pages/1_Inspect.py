@@ -2,7 +2,7 @@ import streamlit as st
 
 from heritage.web.frame import errors_in_words, frame, plain
 from heritage.web.inspection_view import show_inspection
-from heritage.web.models import choose_checkpoint, inspect
+from heritage.web.models import choose_checkpoint, inspect, show_how_to_train
 from heritage.web.photo_input import forget_photo, photo_input
 
 frame("Inspect")
@@ -12,6 +12,8 @@ if photo:
         st.markdown(f"# {plain(photo.name)}", width="stretch")
         card = choose_checkpoint()
         st.button("Another photo", icon=":material/add_photo_alternate:", on_click=forget_photo)
+    if not card and st.session_state.get("checkpoint"):
+        show_how_to_train(st.session_state["checkpoint"])
     if card:
         with errors_in_words():
             with st.spinner(f"{plain(card.title)} is looking at the photo …"):

@@ -15,7 +15,17 @@ from heritage.photos import open_photo
 
 KEYS = [
     *("photo", "sha256", "width", "height", "backbone", "damage_percent", "affected_percent"),
-    *("band", "evidence", "regions", "taken_at", "camera", "latitude", "longitude", "warnings"),
+    *(
+        "band",
+        "unsure",
+        "evidence",
+        "regions",
+        "taken_at",
+        "camera",
+        "latitude",
+        "longitude",
+        "warnings",
+    ),
 ]
 
 

@@ -12,14 +12,16 @@ from typing import Any
 
 from scipy.special import expit
 
-from heritage.backbones import Backbone, get_backbone
+from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import ModelCard, check_name
 from heritage.checkpoints import FLOAT16, load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
-from heritage.training.config import Listener, TrainingConfig
+from heritage.training.cascade import STAGE_TWO_EPOCHS, train_cascade
+from heritage.training.config import EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import (
+    CLASSES,
     TRAIN,
     VALIDATION,
     PhotoCache,
@@ -30,6 +32,7 @@ from heritage.training.datasets import (
     with_validation,
 )
 from heritage.training.evaluation import (
+    Predictions,
     TurnedPhotos,
     fit_temperature,
     headline,
@@ -43,6 +46,7 @@ from heritage.training.jobs import JOB, LOCK, PROGRESS
 from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
 
+WORST_KEPT = 6
 PRUNED = "pruned"  # folder of the fine-tuning, within that of the run
 LIMITS = (
     "It sees the surface in one photo: nothing behind it, nothing of how a crack moves.",
@@ -66,6 +70,9 @@ def train(
     command: str = "",
     precision: str = FLOAT16,
     device: str = "cpu",
+    stage_one: str = CASCADE_STAGES[0],
+    stage_two_init: str = "imagenet",
+    stage_two_epochs: int = STAGE_TWO_EPOCHS,
     listen: Listener = lambda event: None,
     on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
     on_scoring: Callable[[], None] = lambda: None,
@@ -75,6 +82,9 @@ def train(
     With `config.prune`, channels of the trained network are removed and the rest is tuned on.
     Every split of `data` other than `train` is scored with the weights as stored. The finished
     run's working files are removed; a run that was cut off goes on when called again.
+
+    A cascade is made of the checkpoint `stage_one` in `out` and a stage 2 that starts from
+    `stage_two_init`; `config` then tells how the stage 1 of each fold is trained.
 
     Raises:
         HeritageError: The data, the start or the run is not usable; the message says why.
@@ -98,29 +108,25 @@ def train(
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
-    model, history = fit(
-        config,
-        samples + extra,
-        run_dir,
-        teacher_folder=out,
-        listen=listen,
-        cache=cache,
-        device=device,
-    )
-    if config.prune:
-        done = len(history)
-        tuned, more = fit(
-            replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
+    comparison: dict[str, Any] = {}
+    if config.backbone == CASCADE:
+        cascade = train_cascade(
+            config,
             samples + extra,
-            run_dir / PRUNED,
-            teacher_folder=out,
-            listen=lambda event: listen(replace(event, epoch=event.epoch + done)),
+            run_dir,
+            first=stage_one,
+            second_start=stage_two_init,
+            second_epochs=stage_two_epochs,
+            folder=out,
             cache=cache,
             device=device,
-            start=pruned(model, config.prune),
+            listen=listen,
         )
-        model = tuned
-        history += [replace(record, epoch=record.epoch + done) for record in more]
+        model, history, comparison = cascade.model, cascade.history, cascade.comparison
+    else:
+        model, history = _fit_and_prune(
+            config, samples + extra, run_dir, out, cache, device, listen
+        )
     on_scoring()
     data_note: dict[str, Any] = {
         "photos": count_by(samples),
@@ -141,6 +147,7 @@ def train(
             "seconds": round(sum(record.seconds for record in history)),
         },
         data=data_note,
+        comparison=comparison,
         licence=licence or "Yours: trained on your own photos",
         limits=LIMITS,
         command=command,
@@ -151,6 +158,35 @@ def train(
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)
     return card
+
+
+def _fit_and_prune(
+    config: TrainingConfig,
+    samples: list[Sample],
+    run_dir: Path,
+    out: Path,
+    cache: PhotoCache,
+    device: str,
+    listen: Listener,
+) -> tuple[DamageClassifier, list[EpochRecord]]:
+    """Fits; where asked, prunes and tunes on, the epochs counted on."""
+    model, history = fit(
+        config, samples, run_dir, teacher_folder=out, listen=listen, cache=cache, device=device
+    )
+    if not config.prune:
+        return model, history
+    done = len(history)
+    model, more = fit(
+        replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
+        samples,
+        run_dir / PRUNED,
+        teacher_folder=out,
+        listen=lambda event: listen(replace(event, epoch=event.epoch + done)),
+        cache=cache,
+        device=device,
+        start=pruned(model, config.prune),
+    )
+    return model, history + [replace(record, epoch=record.epoch + done) for record in more]
 
 
 def _check_writable(out: Path) -> None:
@@ -170,7 +206,7 @@ def remove_run(run_dir: Path) -> None:
     if not (run_dir / JOB).exists():
         for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
             (run_dir / name).unlink(missing_ok=True)
-    for folder in (run_dir / PRUNED, run_dir):
+    for folder in (*(path for path in run_dir.glob("*") if path.is_dir()), run_dir):
         for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):
@@ -204,11 +240,36 @@ def score(
     metrics: dict[str, Any] = {}
     for split, found in predictions.items():
         metrics[split] = report(found, temperature, card.threshold)
+        metrics[split]["worst"] = _worst(
+            [s for s in samples if s.split == split], found, temperature, card.threshold
+        )
         if len(set(found.labels)) == 2:
             of_split = [s for s in samples if s.split == split]
             turned = predict(model, backbone, of_split, TurnedPhotos(cache))
             metrics[split]["turned"] = headline(turned, temperature, card.threshold)
     return replace(card, temperature=temperature, unsure=unsure, metrics=metrics)
+
+
+def _worst(
+    samples: list[Sample], found: Predictions, temperature: float, threshold: float
+) -> list[dict[str, Any]]:
+    """The mistakes made with the greatest certainty, by the photo's folder and name."""
+    probabilities = expit(found.logits / temperature)
+    wrong = [
+        (abs(float(p) - threshold), sample, float(p))
+        for sample, p in zip(samples, probabilities, strict=True)
+        if (p >= threshold) != (sample.label == 1)
+    ]
+    return [
+        {
+            "photo": "/".join(
+                filter(None, (sample.source, sample.path.parent.name, sample.path.name))
+            ),
+            "label": CLASSES[int(sample.label)],
+            "damage_percent": round(100 * p, 2),
+        }
+        for _, sample, p in sorted(wrong, key=lambda mistake: -mistake[0])[:WORST_KEPT]
+    ]
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Every checkpoint's card in plain words, and how to train the backbones that have none."""
+"""Every checkpoint beside the published works, its card in plain words, and what is untrained."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from heritage.backbones import BACKBONES
-from heritage.cards import ModelCard, list_cards, weights_dir
-from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text
+from heritage.backbones import BACKBONES, get_backbone
+from heritage.cards import ModelCard, file_size_mb, list_cards
+from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text, value_percent
+from heritage.studies import PUBLISHED
+from heritage.web.charts import (
+    PLAIN,
+    confusion_chart,
+    faithfulness_chart,
+    reliability_chart,
+    trade_off_chart,
+)
 from heritage.web.frame import plain
+
+OURS = "Heritage"
+KNOWN, OTHER = "test", "test_other_source"
 
 
 def show_backbones() -> None:
-    """The comparison table, then one card per checkpoint, then what is not trained yet."""
+    """The comparison, accuracy against time and size, the cards, what is not trained yet."""
     st.title("Backbones")
     st.markdown(
         "A backbone is the neural network that reads the photo. Each was scored on photos that "
@@ -23,18 +34,9 @@ def show_backbones() -> None:
     )
     cards = list_cards()
     if cards:
-        st.dataframe(
-            _comparison(cards),
-            hide_index=True,
-            column_config={
-                "Parameters": st.column_config.NumberColumn(format="%.1f M"),
-                "File": st.column_config.NumberColumn(format="%.1f MB"),
-            },
-        )
-        st.caption(
-            "Balanced accuracy is the mean of the shares of damaged and of sound photos told "
-            "rightly; 50 % is guessing. In brackets, the 95 % interval over buildings."
-        )
+        _show_comparison(cards)
+        _show_trade_off(cards)
+        st.markdown("## Cards")
         for card in cards:
             _show_card(card)
     else:
@@ -42,53 +44,119 @@ def show_backbones() -> None:
     _show_untrained({card.backbone for card in cards})
 
 
-def _comparison(cards: list[ModelCard]) -> pd.DataFrame:
+def _show_comparison(cards: list[ModelCard]) -> None:
+    peer = next((card.speed["peer"] for card in cards if card.speed), "a named peer")
+    helps = {
+        "Other sources": "Balanced accuracy on collections that it learned nothing from",
+        "Old masonry": "Of these, close-ups of an old city wall, stone by stone",
+        "Whole buildings": "Of these, buildings collapsed or intact after earthquakes",
+        "Known sources": "Accuracy on buildings it has not seen, from collections it knows",
+        "F1": "Of damaged photos, on the same",
+        "Turned": "Accuracy on the same photos, each turned by a random quarter",
+        "Time": f"For one answer with its heat map, against {peer}",
+    }
+    formats = dict.fromkeys(helps, "%.1f %%") | {"Time": "%.2f ×"}
+    formats |= {"Parameters": "%.1f M", "File": "%.1f MB"}
+    st.dataframe(
+        comparison(cards),
+        hide_index=True,
+        height="content",
+        placeholder="–",
+        column_config={
+            "Backbone": st.column_config.TextColumn(pinned=True),
+            **{
+                name: st.column_config.NumberColumn(format=text, help=helps.get(name))
+                for name, text in formats.items()
+            },
+        },
+    )
+    st.caption(
+        "Click a heading to sort. Balanced accuracy is the mean of the shares of damaged and of "
+        "sound photos told rightly; 50 % is guessing. In brackets, the 95 % interval over "
+        "buildings. The last lines are what the published works report of themselves, on other "
+        "photos: they cannot be compared with ours point by point."
+    )
+
+
+def comparison(cards: list[ModelCard]) -> pd.DataFrame:
+    """Our checkpoints and the published figures in one table, percentages as numbers."""
+    rows: list[dict[str, Any]] = []
+    for card in cards:
+        known, other = card.metrics.get(KNOWN, {}), card.metrics.get(OTHER, {})
+        sources = other.get("sources", {})
+        rows.append(
+            {
+                "Backbone": card.title,
+                "Other sources": value_percent(other, "balanced_accuracy"),
+                "95 % interval": interval_text(other, "balanced_accuracy", value=False),
+                "Old masonry": value_percent(sources.get("old-city-wall", {}), "balanced_accuracy"),
+                "Whole buildings": value_percent(
+                    sources.get("quake-triage", {}), "balanced_accuracy"
+                ),
+                "Known sources": value_percent(known, "accuracy"),
+                "F1": value_percent(known, "f1"),
+                "Turned": value_percent(known.get("turned", {}), "accuracy"),
+                "Parameters": card.parameters / 1e6,
+                "File": file_size_mb(card),
+                "Time": card.speed.get("ratio"),
+                "Measured by": OURS,
+            }
+        )
+    rows += [
+        {
+            "Backbone": figure.model,
+            "Known sources": figure.accuracy_percent,
+            "F1": figure.f1_percent,
+            "Measured by": f"{figure.study}, on its own photos",
+        }
+        for figure in PUBLISHED
+    ]
+    return pd.DataFrame(rows)
+
+
+def _show_trade_off(cards: list[ModelCard]) -> None:
     rows = []
     for card in cards:
-        row: dict[str, Any] = {"Backbone": card.title}
-        for split in ("test_other_source", "test"):
-            for figure in ("balanced_accuracy", "auroc"):
-                title = f"{SPLIT_TITLES[split]}: {FIGURE_TITLES[figure]}"
-                row[title] = interval_text(card.metrics.get(split, {}), figure)
-        row["Parameters"] = card.parameters / 1e6
-        row["File"] = (weights_dir() / f"{card.name}.safetensors").stat().st_size / 2**20
-        rows.append(row)
-    return pd.DataFrame(rows)
+        figure = card.metrics.get(OTHER, {}).get("balanced_accuracy")
+        if figure and card.speed:
+            rows.append(
+                {
+                    "title": card.title,
+                    "accuracy_percent": 100 * figure["value"],
+                    "low": 100 * figure["low"],
+                    "high": 100 * figure["high"],
+                    "speed_ratio": card.speed["ratio"],
+                    "size_mb": file_size_mb(card),
+                }
+            )
+    if len(rows) < 2:
+        return
+    st.markdown("## Accuracy, time and size")
+    st.plotly_chart(trade_off_chart(rows), config=PLAIN, key="trade-off")
+    st.caption(
+        "Higher is more often right, further left is quicker, a larger spot is a larger file. The "
+        "bars are 95 % intervals: where they overlap widely, choose by time."
+    )
 
 
 def _show_card(card: ModelCard) -> None:
     with st.expander(f"{plain(card.title)}: its card"):
-        table = {
-            SPLIT_TITLES.get(split, plain(split)): {
-                "Photos": str(figures["n"]),
-                **{title: interval_text(figures, key) for key, title in FIGURE_TITLES.items()},
-            }
-            for split, figures in card.metrics.items()
-        }
+        st.markdown(_in_words(card))
         st.markdown("#### How well it does")
-        st.table(pd.DataFrame(table))
-        per_source = card.metrics.get("test_other_source", {}).get(
-            "sources", {}
-        ) | card.metrics.get("test", {}).get("sources", {})
-        if per_source:
-            st.markdown("#### Per source")
-            shown = ("balanced_accuracy", "auroc", "recall_damaged", "recall_sound")
-            st.table(
-                pd.DataFrame(
-                    {
-                        plain(source): {
-                            "Photos": str(figures["n"]),
-                            **{FIGURE_TITLES[key]: interval_text(figures, key) for key in shown},
-                        }
-                        for source, figures in per_source.items()
-                    }
-                ).T
-            )
+        st.table(pd.DataFrame({_split(name): _figures(f) for name, f in card.metrics.items()}))
+        for split in (OTHER, KNOWN):
+            _show_split(card, split)
+        if card.heat_maps:
+            _show_faithfulness(card)
+        _show_sources(card)
+        _show_comparison_with_others(card)
         st.markdown("#### What it learned from")
         counts = card.data.get("photos", {}).get("train", {})
+        unlabelled = card.data.get("unlabelled", 0)
+        more = f", and {unlabelled:,} photos without labels from a teacher" if unlabelled else ""
         st.markdown(
             f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos "
-            f"from {', '.join(plain(source) for source in card.data.get('sources', []))}."
+            f"from {', '.join(plain(source) for source in card.data.get('sources', []))}{more}."
         )
         st.markdown("#### What it cannot see")
         st.markdown("\n".join(f"- {plain(limit)}" for limit in card.limits))
@@ -96,14 +164,146 @@ def _show_card(card: ModelCard) -> None:
         st.code(card.command, language="bash", wrap_lines=True)
 
 
+def _in_words(card: ModelCard) -> str:
+    """What the figures mean for someone who has to rely on them."""
+    other = card.metrics.get(OTHER, {})
+    parts = []
+    if "recall_damaged" in other and "recall_sound" in other:
+        missed = round(10 * (1 - other["recall_damaged"]["value"]))
+        alarms = round(10 * (1 - other["recall_sound"]["value"]))
+        parts.append(
+            f"Of ten damaged photos from a collection new to it, it misses about **{missed}**; of "
+            f"ten sound ones it calls about **{alarms}** damaged."
+        )
+    low, high = card.unsure
+    if low < high:
+        parts.append(
+            f"Between {100 * low:.0f} % and {100 * high:.0f} % it is **unsure**: look yourself."
+        )
+    if card.pruned:
+        parts.append(f"{100 * card.pruned:.0f} % of the network was cut away after training.")
+    return " ".join(parts)
+
+
+def _figures(figures: dict[str, Any]) -> dict[str, str]:
+    told = {title: interval_text(figures, key) for key, title in FIGURE_TITLES.items()}
+    turned = interval_text(figures.get("turned", {}), "accuracy")
+    return {"Photos": str(figures["n"]), **told, "Accuracy, photos turned at random": turned}
+
+
+def _show_split(card: ModelCard, split: str) -> None:
+    figures = card.metrics.get(split, {})
+    if "confusion" not in figures:
+        return
+    matrix, honesty = st.columns(2, gap="large")
+    with matrix:
+        st.markdown(f"#### {_split(split)}: what it called them")
+        st.plotly_chart(
+            confusion_chart(figures["confusion"]),
+            config=PLAIN,
+            key=f"{card.name}-{split}-confusion",
+        )
+    with honesty:
+        st.markdown(f"#### {_split(split)}: is the percentage honest?")
+        st.plotly_chart(
+            reliability_chart(figures["reliability"], figures["reliability_before"]),
+            config=PLAIN,
+            key=f"{card.name}-{split}-reliability",
+        )
+
+
+def _show_faithfulness(card: ModelCard) -> None:
+    st.markdown("#### Does the answer rest on the hot places?")
+    st.plotly_chart(
+        faithfulness_chart(card.heat_maps.get("curves", {})), config=PLAIN, key=f"{card.name}-heat"
+    )
+    st.caption(
+        f"{card.heat_maps.get('n', 0)} damaged photos. Where the hottest places are blurred first "
+        "the damage % should fall sooner than where places are blurred at random, and rise sooner "
+        "when they are shown first."
+    )
+
+
+def _show_sources(card: ModelCard) -> None:
+    sources = {
+        source: figures
+        for split in (OTHER, KNOWN)
+        for source, figures in card.metrics.get(split, {}).get("sources", {}).items()
+    }
+    if not sources:
+        return
+    st.markdown("#### Per source")
+    shown = ("balanced_accuracy", "auroc", "recall_damaged", "recall_sound")
+    rows = {
+        plain(source): {
+            "Photos": str(figures["n"]),
+            **{FIGURE_TITLES[key]: interval_text(figures, key) for key in shown},
+        }
+        for source, figures in sources.items()
+    }
+    st.table(pd.DataFrame(rows).T)
+    mistakes = [m for split in (OTHER, KNOWN) for m in card.metrics.get(split, {}).get("worst", [])]
+    if mistakes:
+        st.markdown("#### Its worst mistakes")
+        st.dataframe(
+            pd.DataFrame(mistakes).rename(
+                columns={"photo": "Photo", "label": "It is", "damage_percent": "Damage"}
+            ),
+            hide_index=True,
+            height="content",
+            column_config={"Damage": st.column_config.NumberColumn(format="%.1f %%")},
+        )
+        st.caption("By name only: these photos may be used for research, not shown.")
+
+
+def _show_comparison_with_others(card: ModelCard) -> None:
+    if not card.comparison:
+        return
+    st.markdown("#### Against others on the same photos")
+    rows = [
+        {
+            "Against": plain(str(other)),
+            "Photos": str(found["n"]),
+            "Only this one right": str(found["only_this_right"]),
+            "Only the other right": str(found["only_other_right"]),
+            "p (McNemar, exact)": f"{found['p']:.3f}",
+        }
+        for other, found in card.comparison.items()
+        if isinstance(found, dict)
+    ]
+    st.table(pd.DataFrame(rows))
+
+
+def _split(name: str) -> str:
+    return SPLIT_TITLES.get(name, plain(name))
+
+
 def _show_untrained(trained: set[str]) -> None:
     missing = [entry for name, entry in BACKBONES.items() if name not in trained]
     if not missing:
         return
     st.markdown("## Not trained yet")
+    st.markdown("Train these on the page **Train**, or with a command:")
     for entry in missing:
         st.markdown(f"**{entry.title}** · {entry.paper}")
         st.code(
             f"python -m heritage train DATA --backbone {entry.name} --name my_{entry.name}",
             language="bash",
         )
+
+
+def option_text(card: ModelCard) -> str:
+    """A checkpoint in a select box: name, accuracy on other sources, time, size."""
+    parts = [card.title]
+    accuracy = value_percent(card.metrics.get(OTHER, {}), "balanced_accuracy")
+    if accuracy is not None:
+        parts.append(f"{accuracy:.0f} %")
+    if card.speed:
+        parts.append(f"{card.speed['ratio']:.2g}× time")
+    parts.append(f"{file_size_mb(card):.0f} MB")
+    return " · ".join(parts)
+
+
+def untrained_text(name: str) -> str:
+    """A backbone without a checkpoint in a select box."""
+    return f"{get_backbone(name).title} · not trained yet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,14 +111,19 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
             },
             mode="markers+text",
             text=[row["title"]],
-            textposition="middle right",
+            textposition="top center",
             marker={"size": 6 + 3.2 * row["size_mb"] ** 0.5, "opacity": 0.85},
             customdata=[[row["size_mb"], row["low"], row["high"]]],
             hovertemplate="<b>%{text}</b><br>%{y:.1f} % [%{customdata[1]:.1f}–%{customdata[2]:.1f}]"
             "<br>%{x:.2f} × the peer's time<br>%{customdata[0]:.1f} MB<extra></extra>",
             showlegend=False,
         )
-    figure.update_xaxes(title="Time for one photo (× the peer's, log scale)", type="log")
+    times = [row["speed_ratio"] for row in rows]
+    figure.update_xaxes(
+        title="Time for one photo (× the peer's, log scale)",
+        type="log",
+        range=[math.log10(min(times) / 1.5), math.log10(max(times) * 1.5)],
+    )
     figure.update_yaxes(title="Balanced accuracy on other sources, %")
     return figure
 

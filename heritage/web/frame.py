@@ -12,7 +12,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from heritage.errors import HeritageError
 
 _HERE = Path(__file__).parent
-KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes", "training_data"}
+KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes", "training_data", "train_backbone"}
 _PAGES = (
     ("app.py", "Home", ":material/home:"),
     ("pages/1_Inspect.py", "Inspect", ":material/search:"),

@@ -49,6 +49,11 @@ def show_answer(inspection: Inspection) -> None:
                 "The probability that damage shows in this photo, not how much of the building is "
                 "damaged. The model sees the surface in one picture; an expert decides."
             )
+            if inspection.unsure:
+                st.markdown(
+                    ":gray-badge[:material/help: Unsure] &nbsp; Answers like this one were too "
+                    "often wrong when the model was tested. Look yourself."
+                )
 
 
 def band_badge(band: Band) -> str:
@@ -85,10 +90,11 @@ def _show_overlay(
             "tinted, as in the literature.",
         )
         show_boxes = st.toggle("Boxes", key="boxes", disabled=not inspection.regions)
+        inspection, stage = _chosen_stage(inspection)
     with look:
         opacity = compare_viewer(
             photo_url=photo_url(photo.sha256, photo),
-            heat_url=heat_url(photo.sha256, card.sha256, colour_map, hot_only, inspection)
+            heat_url=heat_url(photo.sha256, card.sha256, stage, colour_map, hot_only, inspection)
             if inspection.evidence
             else None,
             aspect=photo.width / photo.height,
@@ -106,6 +112,22 @@ def _show_overlay(
     with facts:
         _show_facts(photo, inspection, card)
     _show_downloads(photo, inspection, opacity, colour_map, hot_only, show_boxes)
+
+
+def _chosen_stage(inspection: Inspection) -> tuple[Inspection, int]:
+    """Of a cascade, the inspection with the heat of the stage that is chosen, and its number."""
+    if not inspection.first_stage:
+        return inspection, 2
+    stage = st.segmented_control(
+        "Heat map of",
+        [2, 1],
+        format_func=lambda number: f"stage {number}",
+        default=2,
+        required=True,
+        key="stage",
+        help="Stage 1 lays its heat over the photo; stage 2 reads that and gives the answer.",
+    )
+    return (inspection.first_stage, 1) if stage == 1 else (inspection, 2)
 
 
 def _show_regions(inspection: Inspection) -> None:

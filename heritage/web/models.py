@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from heritage.backbones import BACKBONES
 from heritage.cards import ModelCard, list_cards
 from heritage.photos import Photo
+from heritage.web.backbone_cards import option_text, untrained_text
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
@@ -32,18 +34,37 @@ def choose_checkpoint() -> ModelCard | None:
             icon=":material/model_training:",
         )
         return None
-    if st.session_state.get("checkpoint") not in cards:
+    trained = {card.backbone for card in cards.values()}
+    untrained = [name for name in BACKBONES if name not in trained]
+    if st.session_state.get("checkpoint") not in {*cards, *untrained}:
         st.session_state.pop("checkpoint", None)
     name = st.selectbox(
         "Backbone",
-        list(cards),
-        format_func=lambda name: _title_with_accuracy(cards[name]),
-        help="The neural network that reads the photo. The figure is its balanced accuracy on "
-        "photos of other sources than it learned from; see Backbones.",
+        [*cards, *untrained],
+        format_func=lambda name: (
+            option_text(cards[name]) if name in cards else untrained_text(name)
+        ),
+        help="The neural network that reads the photo: its balanced accuracy on photos of other "
+        "sources than it learned from, its time against a ResNet-50, and its size. More on "
+        "Backbones.",
         key="checkpoint",
-        width=340,
+        width=420,
     )
-    return cards[name]
+    if name not in cards:
+        st.session_state["train_backbone"] = name
+    return cards.get(name)
+
+
+def show_how_to_train(name: str) -> None:
+    """What to do about a backbone that has no checkpoint yet."""
+    st.info(
+        f"**{BACKBONES[name].title}** has no checkpoint yet, so it cannot read photos. Train it on "
+        "your labelled photos, or choose another backbone above.",
+        icon=":material/model_training:",
+    )
+    if st.button("Train it", type="primary", icon=":material/model_training:"):
+        st.switch_page("pages/5_Train.py")
+    st.code(f"python -m heritage train DATA --backbone {name}", language="bash")
 
 
 def inspect(photo: Photo, card: ModelCard) -> Inspection:
@@ -78,9 +99,14 @@ def photo_url(sha256: str, _photo: Photo) -> str:
 
 @st.cache_data(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
 def heat_url(
-    sha256: str, weights_sha256: str, colour_map: str, hot_only: bool, _inspection: Inspection
+    sha256: str,
+    weights_sha256: str,
+    stage: int,
+    colour_map: str,
+    hot_only: bool,
+    _inspection: Inspection,
 ) -> str:
-    """The coloured heat as a PNG `data:` URL of the photo's aspect."""
+    """The coloured heat as a PNG `data:` URL of the photo's aspect; `stage` is a cascade's."""
     from heritage.exports import encode_png
     from heritage.overlays import colour_heat
 
@@ -88,14 +114,6 @@ def heat_url(
     scale = HEAT_SIDE_PX / max(width, height)
     heat = _inspection.heat_at(max(1, round(height * scale)), max(1, round(width * scale)))
     return _data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
-
-
-def _title_with_accuracy(card: ModelCard) -> str:
-    try:
-        figure = card.metrics["test_other_source"]["balanced_accuracy"]["value"]
-    except (KeyError, TypeError):
-        return card.title
-    return f"{card.title} · {figure * 100:.0f} %"
 
 
 def _data_url(mime: str, data: bytes) -> str:

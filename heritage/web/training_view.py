@@ -127,10 +127,11 @@ def _show_counts(samples: list[Sample]) -> None:
 def _recipe() -> TrainingConfig | None:
     st.markdown("### Recipe")
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.session_state.setdefault("train_backbone", "mobilenet_v2")
         backbone = st.selectbox(
             "Backbone to train",
             list(BACKBONES),
-            index=list(BACKBONES).index("mobilenet_v2"),
+            key="train_backbone",
             format_func=lambda name: BACKBONES[name].title,
             width=240,
         )

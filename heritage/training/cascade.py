@@ -1,0 +1,234 @@
+"""Training the cascade without showing stage 2 maps of photos that stage 1 knows by heart.
+
+A network's heat maps on photos it was trained on are cleaner than on new ones. If stage 2 learns
+from such maps it trusts them too much and looks better than it is. So the training photos are
+split into folds of whole buildings, each fold's maps come from a stage 1 that has not seen it,
+and only the maps of new photos come from the stage 1 that the checkpoint holds (out-of-fold
+predictions as in stacking, Wolpert 1992).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from sklearn.model_selection import StratifiedGroupKFold
+
+from heritage.backbones import CASCADE, CASCADE_STAGES, get_backbone
+from heritage.cascade import CascadeFeatures, overlaid
+from heritage.checkpoints import load_checkpoint
+from heritage.classifiers import DamageClassifier, build_classifier, normalise
+from heritage.errors import DatasetError
+from heritage.heatmaps import grad_cam
+from heritage.inputs import network_input
+from heritage.training.config import EpochRecord, Listener, TrainingConfig
+from heritage.training.datasets import TRAIN, VALIDATION, PhotoCache, Sample
+from heritage.training.evaluation import Predictions, predict
+from heritage.training.fitting import fit
+
+FOLDS = 3
+STAGE_TWO_EPOCHS = 10
+STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
+
+
+def epochs_in_all(config: TrainingConfig, second_epochs: int = STAGE_TWO_EPOCHS) -> int:
+    """How many epochs a cascade takes at most: of the folds, then of three stages 2."""
+    return FOLDS * config.epochs + 3 * second_epochs
+
+
+@dataclass(frozen=True)
+class CascadeRun:
+    """What training a cascade leaves.
+
+    Attributes:
+        model: The leak-free cascade.
+        history: Epochs of its stage 2.
+        comparison: Paired tests against stage 1 alone, against the same stage 2 on plain photos,
+            and against a cascade whose stage 2 learned from maps of photos stage 1 knew.
+    """
+
+    model: DamageClassifier
+    history: list[EpochRecord]
+    comparison: dict[str, Any]
+
+
+class OverlaidPhotos(PhotoCache):
+    """A cache whose photos carry the heat of a stage 1, which may differ from photo to photo."""
+
+    def __init__(self, plain: PhotoCache, reader_of: Callable[[Path], DamageClassifier]) -> None:
+        super().__init__(plain.short_side_px)
+        self._plain, self._reader_of = plain, reader_of
+
+    def pixels(self, path: Path) -> np.ndarray:
+        """Upright RGB (h, w, 3) uint8 with heat over it."""
+        kept = self._kept.get(path)
+        if kept is None:
+            kept = self._kept[path] = self._overlay(path)
+        return kept
+
+    @torch.no_grad()
+    def _overlay(self, path: Path) -> np.ndarray:
+        backbone = get_backbone(CASCADE_STAGES[0])
+        pixels = self._plain.pixels(path)
+        _, maps = grad_cam(self._reader_of(path), network_input(pixels, backbone))
+        photo = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std))
+        rgb = overlaid(normalise(photo, backbone), maps) * std + mean
+        return (rgb[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def train_cascade(
+    config: TrainingConfig,
+    samples: list[Sample],
+    run_dir: Path,
+    *,
+    first: str,
+    second_start: str,
+    second_epochs: int = STAGE_TWO_EPOCHS,
+    folder: Path,
+    cache: PhotoCache,
+    device: str = "cpu",
+    listen: Listener = lambda event: None,
+) -> CascadeRun:
+    """Trains a cascade and what it has to be compared with.
+
+    Args:
+        config: How the stage 1 of each fold is trained; its backbone is not looked at.
+        samples: Labelled photos; stage 1 models of the folds see no photo of their fold.
+        run_dir: Where the runs in progress are kept, each going on after a stop.
+        first: Checkpoint in `folder` that is the cascade's stage 1.
+        second_start: `imagenet`, `scratch` or a file that stage 2 starts from.
+        second_epochs: Epochs of stage 2 at most.
+        folder: Where checkpoints are.
+        cache: The photos.
+        device: Where the arithmetic is done.
+        listen: Told of every batch and epoch.
+
+    Raises:
+        HeritageError: A checkpoint or the data cannot be used.
+    """
+    reader = load_checkpoint(first, folder).model
+    fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, device, listen)
+    leak_free = OverlaidPhotos(cache, lambda path: readers.get(fold_of.get(path, -1), reader))
+    leaky = OverlaidPhotos(cache, lambda path: reader)
+    backbone = get_backbone(CASCADE_STAGES[1])
+    settings = replace(
+        config,
+        backbone=backbone.name,
+        init=second_start,
+        epochs=second_epochs,
+        batch_size=STAGE_TWO_BATCH,
+        learning_rate=STAGE_TWO_RATE,
+        head_rate_factor=1.0,
+        patience=STAGE_TWO_PATIENCE,
+        crop_side_px=0,
+        frozen_blocks=0,
+        teacher="",
+        prune=0.0,
+    )
+    labelled = [sample for sample in samples if sample.label == sample.label]
+    trained = {}
+    stages = (("out of fold", leak_free), ("leaky", leaky), ("plain", cache))
+    for number, (name, photos) in enumerate(stages):
+        trained[name] = fit(
+            settings,
+            labelled,
+            run_dir / name.replace(" ", "-"),
+            teacher_folder=folder,
+            listen=_later(listen, FOLDS * config.epochs + number * second_epochs),
+            cache=photos,
+            device=device,
+        )
+    second, history = trained["out of fold"]
+    held_out = [s for s in labelled if s.split not in (TRAIN, VALIDATION)]
+    answers = {
+        name: predict(model, backbone, held_out, photos)
+        for (name, (model, _)), photos in zip(
+            trained.items(), (leak_free, leaky, cache), strict=True
+        )
+    }
+    answers[first] = predict(reader, get_backbone(CASCADE_STAGES[0]), held_out, cache)
+    comparison = {
+        title: paired_test(answers["out of fold"], answers[name])
+        for title, name in (
+            (f"stage 1 alone ({first})", first),
+            ("the same ResNet on plain photos", "plain"),
+            ("a cascade trained on leaky maps", "leaky"),
+        )
+        if held_out
+    }
+    return CascadeRun(_joined(reader, second), history, comparison)
+
+
+def paired_test(ours: Predictions, theirs: Predictions) -> dict[str, Any]:
+    """McNemar's exact test on the photos that only one of two models gets right (1947).
+
+    Returns:
+        `n`, `only_this_right`, `only_other_right`, and the two-sided `p`.
+    """
+    right = (ours.logits > 0) == (ours.labels == 1)
+    other = (theirs.logits > 0) == (theirs.labels == 1)
+    only_ours, only_theirs = int((right & ~other).sum()), int((~right & other).sum())
+    differ = only_ours + only_theirs
+    return {
+        "n": len(right),
+        "only_this_right": only_ours,
+        "only_other_right": only_theirs,
+        "p": round(float(binomtest(only_ours, differ).pvalue), 4) if differ else 1.0,
+    }
+
+
+def _fold_readers(
+    config: TrainingConfig,
+    samples: list[Sample],
+    run_dir: Path,
+    folder: Path,
+    cache: PhotoCache,
+    device: str,
+    listen: Listener,
+) -> tuple[dict[Path, int], dict[int, DamageClassifier]]:
+    """The fold of every training photo, and for each fold a stage 1 that has not seen it."""
+    train = [s for s in samples if s.split == TRAIN and s.label == s.label]
+    rest = [s for s in samples if s.split != TRAIN or s.label != s.label]
+    groups = [sample.group for sample in train]
+    if len(set(groups)) < FOLDS:
+        raise DatasetError(
+            "the photos", f"a cascade needs {FOLDS} buildings at least", "add photos of others"
+        )
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=config.seed)
+    labels = [sample.label for sample in train]
+    fold_of: dict[Path, int] = {}
+    readers: dict[int, DamageClassifier] = {}
+    for fold, (kept, held) in enumerate(splitter.split(np.zeros(len(train)), labels, groups)):
+        fold_of |= {train[index].path: fold for index in held}
+        readers[fold], _ = fit(
+            replace(config, backbone=CASCADE_STAGES[0], prune=0.0),
+            [train[index] for index in kept] + rest,
+            run_dir / f"fold-{fold}",
+            teacher_folder=folder,
+            listen=_later(listen, fold * config.epochs),
+            cache=cache,
+            device=device,
+        )
+    return fold_of, readers
+
+
+def _later(listen: Listener, epochs: int) -> Listener:
+    """A listener that counts epochs on from those of the runs before."""
+    return lambda event: listen(replace(event, epoch=event.epoch + epochs))
+
+
+def _joined(reader: DamageClassifier, second: DamageClassifier) -> DamageClassifier:
+    """One classifier of the two stages."""
+    model = build_classifier(get_backbone(CASCADE))
+    features = model.features
+    assert isinstance(features, CascadeFeatures)
+    features.first.load_state_dict(reader.state_dict())
+    features.second.load_state_dict(second.features.state_dict())
+    model.head.load_state_dict(second.head.state_dict())
+    return model.requires_grad_(False).eval()

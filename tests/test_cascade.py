@@ -1,0 +1,157 @@
+"""The two-stage model: what stage 2 is shown, and that it is shown nothing stage 1 knew."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import crack_photo, labelled_folder, save_untrained
+
+from heritage import Inspector
+from heritage.backbones import get_backbone
+from heritage.cascade import CascadeFeatures, jet, overlaid
+from heritage.checkpoints import load_checkpoint
+from heritage.classifiers import build_classifier, normalise
+from heritage.exports import inspection_json
+from heritage.training.cascade import OverlaidPhotos, paired_test
+from heritage.training.config import TrainingConfig
+from heritage.training.datasets import PhotoCache
+from heritage.training.evaluation import Predictions
+from heritage.training.run import train
+
+QUICK = TrainingConfig(
+    backbone="cascade", init="scratch", epochs=1, crop_side_px=64, batch_size=8, workers=0,
+    learning_rate=1e-3,
+)  # fmt: skip
+
+
+def grey(level, size=(1, 3, 64, 96)):
+    return normalise(torch.full(size, level, dtype=torch.uint8), get_backbone("resnet18"))
+
+
+def test_heat_is_coloured_from_blue_to_red():
+    colours = jet(torch.tensor([[[0.0, 0.5, 1.0]]]))[0, :, 0].T.tolist()
+    assert colours == [[0, 0, 0.5], [0.5, 1, 0.5], [0.5, 0, 0]]
+
+
+def test_the_photo_shows_through_and_the_hot_place_is_red():
+    maps = torch.zeros(1, 2, 3)
+    maps[0, 0, 2] = 5
+    x = grey(128)
+    shown = overlaid(x, maps)
+    backbone = get_backbone("resnet18")
+    mean = torch.tensor(backbone.mean).view(3, 1, 1)
+    std = torch.tensor(backbone.std).view(3, 1, 1)
+    rgb = shown[0] * std + mean
+    hot, cold = rgb[:, 0, -1], rgb[:, -1, 0]
+    assert hot[0] > hot[2] and cold[2] > cold[0]
+    assert hot.tolist() == pytest.approx([0.6 * 128 / 255 + 0.2, 0.3012, 0.3012], abs=1e-3)
+    brighter = overlaid(grey(200), maps)
+    assert (brighter > shown).all(), "where the photo is brighter, so is what stage 2 sees"
+
+
+def test_a_photo_without_evidence_is_tinted_evenly():
+    shown = overlaid(grey(128), torch.zeros(1, 2, 3))
+    assert torch.isfinite(shown).all()
+    torch.testing.assert_close(shown.amax((2, 3)), shown.amin((2, 3)))
+
+
+def test_training_stage_two_leaves_stage_one_as_it_was():
+    model = build_classifier(get_backbone("cascade")).train()
+    features = model.features
+    assert isinstance(features, CascadeFeatures)
+    before = {key: value.clone() for key, value in features.first.state_dict().items()}
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert features.second.training and not features.first.training
+    assert all(value.grad is None for value in features.first.parameters())
+    assert all(torch.equal(before[k], v) for k, v in features.first.state_dict().items())
+    assert all(value.grad is not None for value in features.second.parameters())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A cascade trained on a toy folder: its folder and its card."""
+    folder = tmp_path_factory.mktemp("cascade")
+    data = labelled_folder(folder / "data", per_class=9, buildings=6, size=(120, 96))
+    lines = ["path,label,split,group"]
+    for path in sorted(data.rglob("*.jpg")):
+        split = {"house0": "validation", "house1": "test"}.get(path.parent.name, "train")
+        where = path.relative_to(data)
+        lines.append(f"{where},{path.parts[-3]},{split},{path.parent.name}")
+    (data / "manifest.csv").write_text("\n".join(lines))
+    torch.manual_seed(0)
+    save_untrained(folder / "weights", "mobilenet_v3_large")
+    card = train(
+        QUICK,
+        data,
+        out=folder / "weights",
+        run_dir=folder / "run",
+        stage_two_init="scratch",
+        stage_two_epochs=1,
+    )
+    assert not (folder / "run").exists()
+    return folder, card
+
+
+def test_a_trained_cascade_is_a_checkpoint_like_any_other(made):
+    folder, card = made
+    loaded = load_checkpoint("cascade", folder / "weights")
+    first = load_checkpoint("mobilenet_v3_large", folder / "weights").model
+    assert isinstance(loaded.model.features, CascadeFeatures)
+    theirs = loaded.model.features.first.state_dict()
+    assert all(torch.equal(theirs[key], value) for key, value in first.state_dict().items())
+    assert card.metrics["test"]["n"] == 4
+    found = Inspector("cascade", folder=folder / "weights").inspect(crack_photo())
+    assert found.heatmap.shape == (180, 240)
+
+
+def test_stage_ones_heat_is_at_hand_and_stays_out_of_the_json(made):
+    folder, _ = made
+    photo = crack_photo()
+    found = Inspector("cascade", folder=folder / "weights").inspect(photo)
+    alone = Inspector("mobilenet_v3_large", folder=folder / "weights").inspect(photo)
+    assert found.first_stage is not None
+    np.testing.assert_allclose(found.first_stage.grid, alone.grid, rtol=1e-4, atol=1e-7)
+    assert found.first_stage.affected_percent == alone.affected_percent
+    assert found.first_stage.damage_percent == found.damage_percent
+    assert "first_stage" not in json.loads(inspection_json(found))
+    assert alone.first_stage is None
+
+
+def test_the_card_says_what_the_cascade_gains_and_over_what(made):
+    _, card = made
+    assert len(card.comparison) == 3
+    for found in card.comparison.values():
+        assert found["n"] == 4
+        assert 0 <= found["p"] <= 1
+        assert found["only_this_right"] + found["only_other_right"] <= 4
+
+
+def test_each_photo_is_overlaid_by_the_reader_that_is_meant_for_it(made, tmp_path):
+    folder, _ = made
+    one = load_checkpoint("mobilenet_v3_large", folder / "weights").model
+    torch.manual_seed(9)
+    save_untrained(tmp_path, "mobilenet_v3_large")
+    other = load_checkpoint("mobilenet_v3_large", tmp_path).model
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        crack_photo(path)
+    cache = PhotoCache(448)
+    mixed = OverlaidPhotos(cache, lambda path: one if path.name == "a.png" else other)
+    all_one = OverlaidPhotos(cache, lambda path: one)
+    assert np.array_equal(mixed.pixels(paths[0]), all_one.pixels(paths[0]))
+    assert not np.array_equal(mixed.pixels(paths[1]), all_one.pixels(paths[1]))
+    assert mixed.pixels(paths[0]).shape == cache.pixels(paths[0]).shape
+
+
+def test_the_paired_test_counts_only_photos_on_which_the_two_differ():
+    labels = np.array([1.0] * 20)
+    names = tuple(str(n) for n in range(20))
+
+    def answers(right):
+        logits = np.where(np.isin(np.arange(20), right), 1.0, -1.0)
+        return Predictions(logits, labels, names, names)
+
+    found = paired_test(answers(range(16)), answers([*range(6), 18, 19]))
+    assert found == {"n": 20, "only_this_right": 10, "only_other_right": 2, "p": 0.0386}
+    assert paired_test(answers(range(5)), answers(range(5)))["p"] == 1.0
