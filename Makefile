@@ -26,7 +26,7 @@ bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam
 	$(BIN)/python benchmarks/heat_maps.py
 
 evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder and rewrite their figures
-	$(BIN)/python -m heritage evaluate $(DATA) --update-cards
+	$(BIN)/python -m heritage evaluate $(DATA) --update-cards --heat-maps 60 --speed
 	$(BIN)/python scripts/write_figures.py
 
 samples: .venv/installed-dev ## Draw the rendered sample photos anew

@@ -84,7 +84,8 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
     """Cards of all checkpoints in `folder`, the best on validation first.
 
     Best is the highest lower end of the AUROC's interval, so that a few easy photos do not beat
-    many. Cards that are broken or have no weights beside them are left out.
+    many; where the photos were also scored turned at random, the worse of the two counts. Cards
+    that are broken or have no weights beside them are left out.
     """
     cards = []
     for path in sorted((folder or weights_dir()).glob("*.json")):
@@ -227,6 +228,8 @@ def _no_such_checkpoint(name: str, folder: Path) -> CheckpointError:
 
 def _validation_auroc(card: ModelCard) -> float:
     try:
-        return float(card.metrics["validation"]["auroc"]["low"])
-    except (KeyError, TypeError, ValueError):
+        figures = card.metrics["validation"]
+        turned = figures.get("turned", figures)
+        return min(float(figures["auroc"]["low"]), float(turned["auroc"]["low"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
         return -1.0

@@ -62,9 +62,9 @@ README_SOURCES = ("quake-triage", "old-city-wall")
 def figures_table(cards: list[ModelCard]) -> str:
     """The README's table: one line per checkpoint, figures on photos it never saw."""
     lines = [
-        "| Backbone | Parameters | Known sources: accuracy | AUROC | Other sources: balanced "
-        "accuracy | AUROC | whole buildings | close-ups of old masonry |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| Backbone | Parameters | Time | Other sources: balanced accuracy | whole buildings | "
+        "close-ups of old masonry | Known sources: accuracy | AUROC | the same, turned: accuracy |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for card in cards:
         known = card.metrics.get("test", {})
@@ -73,14 +73,15 @@ def figures_table(cards: list[ModelCard]) -> str:
         cells = [
             card.title,
             f"{card.parameters / 1e6:.1f} M",
-            interval_text(known, "accuracy"),
-            interval_text(known, "auroc"),
+            f"{card.speed['ratio']:.2f} ×" if card.speed else "–",
             interval_text(other, "balanced_accuracy"),
-            interval_text(other, "auroc"),
             *(
                 interval_text(per_source.get(name, {}), "balanced_accuracy")
                 for name in README_SOURCES
             ),
+            interval_text(known, "accuracy"),
+            interval_text(known, "auroc"),
+            interval_text(known.get("turned", {}), "accuracy"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if cards:
@@ -90,9 +91,11 @@ def figures_table(cards: list[ModelCard]) -> str:
         parts = ", ".join(
             f"{name} n = {per_source.get(name, {}).get('n', 0)}" for name in README_SOURCES
         )
+        peer = next((card.speed["peer"] for card in cards if card.speed), "")
         lines += [
             "",
-            f"Known sources n = {known_n}; other sources n = {other.get('n', 0)} ({parts}).",
+            f"Known sources n = {known_n}; other sources n = {other.get('n', 0)} ({parts})."
+            + (f" Time: answer and heat map against {peer}, same run." if peer else ""),
         ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,11 @@ def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_
     with torch.no_grad():
         model.train()(normalise(torch.stack(views), get_backbone(backbone)))
     return save_checkpoint(model, card, folder)
+
+
+def wait_until(happens, patience_s=120):
+    """Waits until `happens()` is true, and fails where it never is."""
+    end = time.monotonic() + patience_s
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)

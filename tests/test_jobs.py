@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
+from helpers import wait_until
 
 from heritage.cards import read_card
 from heritage.errors import TrainingError
@@ -20,7 +20,6 @@ LONG = TrainingConfig(
     backbone="mobilenet_v3_small", init="scratch", epochs=400, patience=400, crop_side_px=64,
     batch_size=4, learning_rate=1e-4, workers=0,
 )  # fmt: skip
-PATIENCE_S = 120
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +29,6 @@ def own_folders(tmp_path, monkeypatch):
     yield
     for job in jobs.list_jobs():
         job.stop()
-
-
-def wait_until(happens):
-    end = time.monotonic() + PATIENCE_S
-    while not happens():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
 
 
 def log_of(job):

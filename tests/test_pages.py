@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from helpers import crack_photo, save_untrained
+from helpers import crack_photo, labelled_folder, save_untrained, wait_until
 from streamlit.testing.v1 import AppTest
 
 from heritage.cards import list_cards
 from heritage.figures import percent_text
+from heritage.studies import PUBLISHED
+from heritage.training import jobs
 from heritage.web import inspection_view
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +46,7 @@ def test_home_says_what_it_does_and_shows_a_worked_example():
 
 def test_home_leads_to_every_page():
     app = page("app.py")
-    for name in ("1_Inspect", "4_Backbones"):
+    for name in ("1_Inspect", "4_Backbones", "5_Train"):
         app.switch_page(f"pages/{name}.py").run()
         assert not app.exception
 
@@ -140,7 +142,12 @@ def test_without_any_checkpoint_every_page_says_how_to_get_one(name, tmp_path, m
 def test_backbones_lists_every_checkpoint_with_its_card():
     app = page("pages/4_Backbones.py")
     assert not app.exception
-    assert list(app.dataframe[0].value["Backbone"]) == [card.title for card in list_cards()]
+    table = app.dataframe[0].value
+    ours = [card.title for card in list_cards()]
+    assert list(table["Backbone"]) == ours + [figure.model for figure in PUBLISHED]
+    assert set(table["Measured by"][: len(ours)]) == {"Heritage"}
+    assert all("on its own photos" in source for source in table["Measured by"][len(ours) :])
+    assert table["Known sources"].dtype.kind == "f", "numbers sort as numbers"
     assert len(app.expander) == len(list_cards())
 
 
@@ -153,3 +160,105 @@ def test_a_probability_is_never_shown_as_certainty(percent, text):
 
 def test_start_opacity_leaves_the_photo_visible():
     assert 30 <= inspection_view.START_OPACITY_PERCENT <= 70
+
+
+def test_a_backbone_without_a_checkpoint_says_how_to_train_it(monkeypatch, tmp_path):
+    save_untrained(tmp_path, "mobilenet_v2")
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    app = inspect_page(crack_photo())
+    app.selectbox(key="checkpoint").set_value("vgg16").run()
+    assert not app.exception
+    assert not app.metric
+    assert "VGG16" in app.info[0].value and "no checkpoint yet" in app.info[0].value
+    assert "train DATA --backbone vgg16" in app.code[0].value
+    app.selectbox(key="checkpoint").set_value("mobilenet_v2").run()
+    assert app.metric[0].label == "Damage"
+
+
+def test_an_unsure_answer_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    save_untrained(tmp_path, "mobilenet_v2", unsure=(0.0, 1.0))
+    assert "Unsure" in texts(inspect_page(crack_photo()))
+    st.cache_resource.clear()
+    save_untrained(tmp_path, "mobilenet_v2", unsure=(0.5, 0.5))
+    assert "Unsure" not in texts(inspect_page(crack_photo()))
+
+
+@pytest.fixture
+def own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_RUNS", str(tmp_path / "runs"))
+    yield
+    for job in jobs.list_jobs():
+        job.stop()
+
+
+def train_page(folder) -> AppTest:
+    app = page("pages/5_Train.py")
+    return app.text_input(key="training_data").set_value(str(folder)).run()
+
+
+def test_train_without_a_folder_shows_how_to_sort_photos(own_runs):
+    app = page("pages/5_Train.py")
+    assert not app.exception
+    assert "damaged/" in app.code[0].value
+    assert not app.button
+
+
+def test_train_tells_the_counts_and_what_is_too_few(own_runs, toy_data):
+    app = train_page(toy_data)
+    assert not app.exception
+    assert [(m.label, m.value) for m in app.metric] == [
+        ("Damaged photos", "12"),
+        ("Sound photos", "12"),
+        ("Buildings or scenes", "4"),
+    ]
+    assert app.dataframe[0].value.loc["Train"].to_dict() == {"Damaged": 9, "Sound": 9}
+    assert "will be a guess" in app.warning[0].value
+    assert len(app.get("image")) == 9
+
+
+def test_train_finds_the_photo_that_is_in_both_classes(own_runs, toy_data):
+    copied = toy_data / "sound" / "house1" / "copy.jpg"
+    copied.write_bytes((toy_data / "damaged" / "house1" / "1.jpg").read_bytes())
+    app = train_page(toy_data)
+    next(b for b in app.button if b.label == "Look for them").click().run()
+    assert not app.exception
+    assert "1 pair looks alike" in " ".join(w.value for w in app.warning)
+
+
+@pytest.mark.parametrize("folder", ["/no/such/folder", "."])
+def test_train_says_what_is_wrong_with_a_folder(own_runs, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = train_page(folder)
+    assert not app.exception
+    assert app.error
+    assert not app.metric
+
+
+@pytest.mark.parametrize("named", ["/etc", "..", "inside/../.."])
+def test_train_reads_nothing_outside_the_root_that_is_set(own_runs, named, tmp_path, monkeypatch):
+    root = tmp_path / "photos"
+    labelled_folder(root / "inside", per_class=4)
+    monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(root))
+    app = train_page(named)
+    assert "outside the photos" in app.error[0].value
+    assert train_page("inside").metric
+
+
+def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_data, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(toy_data.parent / "weights"))
+    app = train_page(toy_data)
+    app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
+    app.selectbox(key="train_start").set_value("scratch").run()
+    next(b for b in app.button if b.label == "Start training").click().run()
+    assert not app.exception
+    (job,) = jobs.list_jobs()
+    assert (job.name, job.config.backbone) == ("my_mobilenet_v3_small", "mobilenet_v3_small")
+    assert "Running" in texts(app)
+    app.button(key=f"stop-{job.name}").click().run()
+    wait_until(lambda: job.status() == "stopped")
+    app.run()
+    assert "Stopped" in texts(app)
+    app.button(key=f"discard-{job.name}").click().run()
+    assert not app.exception
+    assert not jobs.list_jobs()

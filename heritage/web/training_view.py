@@ -136,7 +136,13 @@ def _recipe() -> TrainingConfig | None:
             width=240,
         )
         starts = _starts(backbone)
-        init = st.selectbox("Start from", list(starts), format_func=starts.__getitem__, width=380)
+        init = st.selectbox(
+            "Start from",
+            list(starts),
+            format_func=lambda start: starts.get(start, start),
+            key="train_start",
+            width=380,
+        )
         epochs = st.number_input(
             "Epochs", 1, 500, 15, width=130, help="How often it goes through all photos."
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def app_url(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "weights", home / "weights")  # what is trained here stays here
     log = (home / "app.log").open("w")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
     process = subprocess.Popen(
@@ -29,7 +31,12 @@ def app_url(tmp_path_factory):
         cwd=ROOT,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=os.environ | {"HOME": str(home)},
+        env=os.environ
+        | {
+            "HOME": str(home),
+            "HERITAGE_WEIGHTS": str(home / "weights"),
+            "HERITAGE_RUNS": str(home / "runs"),
+        },
     )
     url = f"http://localhost:{port}"
     try:
