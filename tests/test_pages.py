@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from helpers import crack_photo, labelled_folder, save_untrained, wait_until
@@ -11,7 +12,7 @@ from heritage.cards import list_cards
 from heritage.figures import percent_text
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
-from heritage.web import inspection_view
+from heritage.web import inspection_view, training_view
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -214,7 +215,7 @@ def test_train_tells_the_counts_and_what_is_too_few(own_runs, toy_data):
     ]
     assert app.dataframe[0].value.loc["Train"].to_dict() == {"Damaged": 9, "Sound": 9}
     assert "will be a guess" in app.warning[0].value
-    assert len(app.get("image")) == 9
+    assert len(app.get("image")) == 1
 
 
 def test_train_finds_the_photo_that_is_in_both_classes(own_runs, toy_data):
@@ -262,3 +263,13 @@ def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_d
     app.button(key=f"discard-{job.name}").click().run()
     assert not app.exception
     assert not jobs.list_jobs()
+
+
+def test_the_nine_views_stand_in_three_rows_with_clear_gaps():
+    views = [np.full((40, 40, 3), 20 * n, np.uint8) for n in range(9)]
+    sheet = training_view._sheet(views)
+    assert sheet.shape == (124, 124, 4)
+    assert [int(sheet[20 + 42 * (n // 3), 20 + 42 * (n % 3), 0]) for n in range(9)] == [
+        20 * n for n in range(9)
+    ]
+    assert not sheet[40:42, :, 3].any() and not sheet[:, 82:84, 3].any()

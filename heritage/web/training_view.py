@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -205,16 +206,14 @@ def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None
             st.session_state["variants_seed"] += 1
     with errors_in_words():
         pictures = _variants(photos[chosen], config, st.session_state["variants_seed"])
-        for row in range(0, VARIANTS, 3):
-            for column, picture in zip(st.columns(3), pictures[row : row + 3], strict=True):
-                column.image(picture, width="stretch")
+        st.image(_sheet(pictures), width="stretch", alt="Nine views of the photo")
         st.caption(
             "Nine random views of this photo, as the network gets them: turned, cropped, blurred "
             "and tinted, so that it learns damage and not your camera."
         )
 
 
-def _variants(sample: Sample, config: TrainingConfig, seed: int) -> list:
+def _variants(sample: Sample, config: TrainingConfig, seed: int) -> list[np.ndarray]:
     import torch
 
     from heritage.photos import open_photo
@@ -227,6 +226,19 @@ def _variants(sample: Sample, config: TrainingConfig, seed: int) -> list:
         torch.manual_seed(seed)
         drawn = [views(config, side_px).draw(photo, sample.label)[0] for _ in range(VARIANTS)]
     return [view.permute(1, 2, 0).numpy() for view in drawn]
+
+
+def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures (S, S, 3), three in a row with clear gaps: RGBA (H, W, 4) uint8."""
+    side, gap = len(pictures[0]), len(pictures[0]) // 20
+    pitch = side + gap
+    rows = -(-len(pictures) // 3)
+    sheet = np.zeros((rows * pitch - gap, 3 * pitch - gap, 4), np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = pitch * (index // 3), pitch * (index % 3)
+        sheet[top : top + side, left : left + side, :3] = picture
+        sheet[top : top + side, left : left + side, 3] = 255
+    return sheet
 
 
 @dataclass(frozen=True)
@@ -387,8 +399,13 @@ def _controls(job: Job, status: str) -> None:
         with errors_in_words():
             job.launch()
             st.rerun()
-    if status == "done" and st.button(
-        "Inspect with it", key=f"use-{job.name}", icon=":material/search:", type="primary"
+    made = (Path(job.out) / f"{job.name}.json").exists()
+    if (
+        status == "done"
+        and made
+        and st.button(
+            "Inspect with it", key=f"use-{job.name}", icon=":material/search:", type="primary"
+        )
     ):
         st.session_state["checkpoint"] = job.name
         st.switch_page("pages/1_Inspect.py")
