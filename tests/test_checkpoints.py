@@ -5,16 +5,24 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from helpers import save_untrained
+from helpers import crack_photo, save_untrained
 
+from heritage import Inspector
 from heritage.backbones import BACKBONES, get_backbone
 from heritage.cards import ModelCard, default_name, list_cards, read_card
-from heritage.checkpoints import load_checkpoint, load_features, round_as_stored, save_checkpoint
+from heritage.checkpoints import (
+    INT8,
+    load_checkpoint,
+    load_features,
+    round_as_stored,
+    save_checkpoint,
+)
 from heritage.classifiers import build_classifier, parameter_count
 from heritage.errors import CheckpointError
 
@@ -77,6 +85,49 @@ def test_weights_are_stored_in_half_precision_but_running_statistics_in_full(liv
     assert statistics
     assert {tensors[k].dtype for k in statistics} == {torch.float32}
     assert {tensors[k].dtype for k in floats - statistics} == {torch.float16}
+
+
+def test_int8_weights_come_back_as_the_model_that_was_scored(lived_in, tmp_path):
+    card = replace(resnet_card(), precision=INT8)
+    round_as_stored(lived_in, INT8)
+    x = torch.randn(2, 3, 64, 96)
+    save_checkpoint(lived_in, card, tmp_path)
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint("net", tmp_path).model(x), lived_in(x))
+
+
+def test_int8_is_half_as_large_and_every_channel_keeps_its_own_scale(lived_in, tmp_path):
+    with torch.no_grad():
+        lived_in.features.conv1.weight[0] *= 1e-3  # lost with one scale for all channels
+    exact = lived_in.features.conv1.weight.clone()
+    save_checkpoint(lived_in, resnet_card("half"), tmp_path)
+    save_checkpoint(lived_in, replace(resnet_card("eighth"), precision=INT8), tmp_path)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "eighth")]
+    assert sizes[1] < 0.55 * sizes[0]
+    loaded = load_checkpoint("eighth", tmp_path).model.features.conv1.weight
+    largest = exact.abs().amax((1, 2, 3), keepdim=True)
+    assert ((loaded - exact).abs() / largest).max() <= 0.5 / 127 + 1e-6
+
+
+def test_scales_that_do_not_fit_their_weights_are_refused(lived_in, tmp_path):
+    save_checkpoint(lived_in, replace(resnet_card(), precision=INT8), tmp_path)
+    tensors = safetensors.torch.load((tmp_path / "net.safetensors").read_bytes())
+    for wrong in ({"features.conv1.weight.scale": torch.ones(3)}, {"no.such.scale": torch.ones(3)}):
+        data = safetensors.torch.save(tensors | wrong)
+        replace_weights(tmp_path, data, "net")
+        with pytest.raises(CheckpointError, match="does not fit its scales"):
+            load_checkpoint("net", tmp_path)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_is_saved_loaded_and_inspects_a_photo(name, tmp_path):
+    model = build_classifier(get_backbone(name))
+    card = ModelCard(name=name, backbone=name, sha256="", parameters=0)
+    saved = save_checkpoint(model, card, tmp_path)
+    assert saved.parameters == parameter_count(model)
+    found = Inspector(name, folder=tmp_path).inspect(crack_photo(size=(200, 150)))
+    assert found.heatmap.shape == (150, 200)
+    assert 0 <= found.damage_percent <= 100
 
 
 def test_one_flipped_bit_is_noticed(stored):
