@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from heritage.errors import BackboneError
@@ -109,13 +110,8 @@ def _xception(imagenet: bool) -> nn.Module:
 
 
 def _cascade(imagenet: bool) -> nn.Module:
-    from heritage.cascade import CascadeFeatures
-    from heritage.classifiers import DamageClassifier
-
-    first = get_backbone(CASCADE_STAGES[0])
-    second = get_backbone(CASCADE_STAGES[1])
-    reader = DamageClassifier(first.build(imagenet), first.channels)
-    return CascadeFeatures(reader, second.build(imagenet))
+    # By name: the cascade is made of classifiers, which stand above this list.
+    return import_module("heritage.cascade").build_features(imagenet)
 
 
 def _in_order(net: nn.Module, layers: str) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heritage.backbones import IMAGENET_MEAN, IMAGENET_STD
+from heritage.backbones import CASCADE_STAGES, IMAGENET_MEAN, IMAGENET_STD, get_backbone
 from heritage.classifiers import DamageClassifier
 from heritage.heatmaps import grad_cam
 
@@ -41,6 +41,13 @@ class CascadeFeatures(nn.Module):
         super().train(mode)
         self.first.eval()
         return self
+
+
+def build_features(imagenet: bool) -> CascadeFeatures:
+    """Both stages, untrained; with `imagenet` their convolutions start from ImageNet weights."""
+    first, second = (get_backbone(name) for name in CASCADE_STAGES)
+    reader = DamageClassifier(first.build(imagenet), first.channels)
+    return CascadeFeatures(reader, second.build(imagenet))
 
 
 def overlaid(x: Tensor, maps: Tensor) -> Tensor:

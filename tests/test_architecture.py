@@ -12,8 +12,18 @@ PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
 WEB = sorted((ROOT / "heritage" / "web").glob("*.py"))
 CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.parts)
 # Each may import those to its right, never those to its left.
-ORDER = ("cli", "exports", "inspection", "quality", "heatmaps", "overlays", "checkpoints", "inputs")
-LOWEST = ("classifiers", "figures", "cards", "photos", "exif", "backbones", "bands", "errors")
+ORDER = ("cli", "exports", "inspection", "quality", "overlays", "checkpoints", "inputs", "cascade")
+LOWEST = (
+    "heatmaps",
+    "classifiers",
+    "figures",
+    "cards",
+    "photos",
+    "exif",
+    "backbones",
+    "bands",
+    "errors",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -69,7 +69,7 @@ def test_inspect_prints_the_inspections_as_json(run, photo, weights_dir):
     expected = Inspector("mobilenet_v2", folder=weights_dir).inspect(photo).as_dict()
     assert status == 0
     assert printed == json.loads(json.dumps(expected))
-    assert set(printed) == {field.name for field in fields(Inspection)} - {"grid"}
+    assert set(printed) == {field.name for field in fields(Inspection)} - {"grid", "first_stage"}
     assert printed["photo"] == "tower wall.jpg"
     assert printed["band"] == BandThresholds().band(printed["damage_percent"]).name
 
@@ -305,6 +305,7 @@ def test_evaluate_can_score_photos_of_one_class(run, toy_data, weights_dir):
         "n_damaged",
         "n_sound",
         "recall_sound",
+        "worst",
     }
 
 

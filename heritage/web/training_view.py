@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from heritage.web.frame import errors_in_words, plain
 
 if TYPE_CHECKING:
     from heritage.training.datasets import Sample
+    from heritage.training.preview import Double
 
 FEW_PHOTOS = 30
 LOPSIDED = 4
@@ -205,27 +205,16 @@ def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None
         if st.button("Draw again", icon=":material/casino:"):
             st.session_state["variants_seed"] += 1
     with errors_in_words():
-        pictures = _variants(photos[chosen], config, st.session_state["variants_seed"])
+        from heritage.training.preview import random_views
+
+        pictures = random_views(
+            photos[chosen], config, count=VARIANTS, seed=st.session_state["variants_seed"]
+        )
         st.image(_sheet(pictures), width="stretch", alt="Nine views of the photo")
         st.caption(
             "Nine random views of this photo, as the network gets them: turned, cropped, blurred "
             "and tinted, so that it learns damage and not your camera."
         )
-
-
-def _variants(sample: Sample, config: TrainingConfig, seed: int) -> list[np.ndarray]:
-    import torch
-
-    from heritage.photos import open_photo
-    from heritage.training.fitting import views
-
-    pixels = open_photo(sample.path).pixels(short_side_px=2 * LOOK_SIDE_PX)
-    photo = torch.from_numpy(pixels).permute(2, 0, 1)
-    side_px = get_backbone(config.backbone).input_size_px
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        drawn = [views(config, side_px).draw(photo, sample.label)[0] for _ in range(VARIANTS)]
-    return [view.permute(1, 2, 0).numpy() for view in drawn]
 
 
 def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
@@ -239,15 +228,6 @@ def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
         sheet[top : top + side, left : left + side, :3] = picture
         sheet[top : top + side, left : left + side, 3] = 255
     return sheet
-
-
-@dataclass(frozen=True)
-class Double:
-    """Two photos of different classes that look alike."""
-
-    damaged: Path
-    sound: Path
-    bits: int
 
 
 def _show_doubles(samples: list[Sample]) -> None:
@@ -287,24 +267,18 @@ def _show_doubles(samples: list[Sample]) -> None:
 
 
 def _doubles(samples: list[Sample]) -> list[Double]:
-    from heritage.duplicates import close_pairs, perceptual_hash
-    from heritage.errors import PhotoError
+    from heritage.training.preview import find_doubles
 
-    hashes: dict[float, list[tuple[int, Path]]] = {0.0: [], 1.0: []}
-    unread = 0
     bar = st.progress(0.0, "Comparing photos …")
-    for number, sample in enumerate(samples, start=1):
-        try:
-            hashes[sample.label].append((perceptual_hash(_look(sample.path)), sample.path))
-        except PhotoError:
-            unread += 1
-        bar.progress(number / len(samples), f"Comparing photos … {number:,} of {len(samples):,}")
+
+    def show(done: int) -> None:
+        bar.progress(done / len(samples), f"Comparing photos … {done:,} of {len(samples):,}")
+
+    found, unread = find_doubles(samples, show)
     bar.empty()
     if unread:
         st.toast(f"{unread} photos could not be read", icon=":material/warning:")
-    damaged, sound = hashes[1.0], hashes[0.0]
-    pairs = close_pairs([value for value, _ in damaged], [value for value, _ in sound])
-    return [Double(damaged[i][1], sound[j][1], bits) for i, j, bits in pairs]
+    return found
 
 
 def _look(path: Path):
