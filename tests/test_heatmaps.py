@@ -44,7 +44,7 @@ def settled_classifier(name: str) -> DamageClassifier:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("size", [(128, 128), (128, 192), (160, 128)])
+@pytest.mark.parametrize("size", [(96, 128), (160, 96)])
 def test_equals_pytorch_grad_cam_on_every_backbone(name, size):
     model = settled_classifier(name).double()  # deep untrained networks amplify rounding
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)).double()
