@@ -14,12 +14,17 @@ from heritage.backbones import BACKBONES, get_backbone
 from heritage.errors import BackboneError, CheckpointError
 
 CARD_VERSION = 1
+LONGEST_NAME = 100
+FIGURES = {
+    *("accuracy", "balanced_accuracy", "auroc", "precision", "f1", "recall_damaged"),
+    *("recall_sound", "ece", "brier"),
+}
 
 
 def weights_dir() -> Path:
     """The folder of checkpoints: `HERITAGE_WEIGHTS` where it is set, else `weights/` here."""
     own = Path(__file__).resolve().parent.parent / "weights"
-    return Path(os.environ.get("HERITAGE_WEIGHTS") or own)
+    return Path(os.environ.get("HERITAGE_WEIGHTS") or own).resolve()
 
 
 @dataclass(frozen=True)
@@ -165,28 +170,52 @@ def _check_types(card: ModelCard) -> None:
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    _check_number(card.pruned)
+    _check_number(card.data.get("unlabelled", 0))
+    for counts in card.data.get("photos", {}).values():
+        for count in counts.values():
+            _check_number(count)
+    if not all(isinstance(source, str) for source in card.data.get("sources", [])):
+        raise TypeError("a source is no name")
     for figures in card.metrics.values():
-        turned = [figures["turned"]] if "turned" in figures else []
-        for table in (figures, *turned, *figures.get("sources", {}).values()):
-            int(table["n"])
-            for name, figure in table.items():
-                if isinstance(figure, dict) and name not in ("sources", "turned", "confusion"):
-                    float(figure["value"]), float(figure["low"]), float(figure["high"])
-        for bins in (figures.get("reliability", []), figures.get("reliability_before", [])):
-            for found in bins:
-                int(found["n"]), float(found["probability"]), float(found["damaged"])
-        for count in figures.get("confusion", {}).values():
-            int(count)
+        _check_figures(figures)
+        for table in (figures.get("turned", {"n": 0}), *figures.get("sources", {}).values()):
+            _check_figures(table)
+        if "confusion" in figures:
+            for bins in (figures["reliability"], figures["reliability_before"]):
+                for found in bins:
+                    for key in ("n", "probability", "damaged"):
+                        _check_number(found[key])
+            for count in figures["confusion"].values():
+                _check_number(count)
         for mistake in figures.get("worst", []):
-            str(mistake["photo"]), str(mistake["label"]), float(mistake["damage_percent"])
+            str(mistake["photo"]), str(mistake["label"])
+            _check_number(mistake["damage_percent"])
     if card.speed:
-        float(card.speed["ratio"]), str(card.speed["peer"])
+        _check_number(card.speed["ratio"])
+        if card.speed["ratio"] <= 0 or not isinstance(card.speed["peer"], str):
+            raise ValueError("its speed makes no sense")
+    _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
-        [float(value) for value in values]
+        for value in values:
+            _check_number(value)
     for found in card.comparison.values():
-        if isinstance(found, dict):
-            int(found["n"]), float(found["p"])
-            int(found["only_this_right"]), int(found["only_other_right"])
+        for key in ("n", "p", "only_this_right", "only_other_right"):
+            _check_number(found[key])
+
+
+def _check_figures(table: dict[str, Any]) -> None:
+    """Raises unless `table` holds n, and every figure by a known name is whole."""
+    _check_number(table["n"])
+    for name, figure in table.items():
+        if name in FIGURES or (isinstance(figure, dict) and "value" in figure):
+            for part in ("value", "low", "high"):
+                _check_number(figure[part])
+
+
+def _check_number(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r:.40} is no number")
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
@@ -199,9 +228,17 @@ def check_name(name: str) -> None:
     """Refuses a checkpoint name that is no plain file name, and so could leave its folder.
 
     Raises:
-        CheckpointError: It is empty, or holds a separator or a control character.
+        CheckpointError: It is empty, too long, begins like an option, or holds a separator, a
+            control character or one that Windows does not allow.
     """
-    if not name.strip(". ") or set(name) & set("/\\:") or not name.isprintable():
+    forbidden = set('/\\:<>"|?*')
+    if (
+        not name.strip(". ")
+        or len(name) > LONGEST_NAME
+        or name.startswith("-")
+        or set(name) & forbidden
+        or not name.isprintable()
+    ):
         raise CheckpointError(
             name, "this is no name for a checkpoint", "use letters, digits, dots, - and _"
         )

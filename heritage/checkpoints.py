@@ -66,7 +66,12 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
     model = build_classifier(backbone)
     tensors = parse_weights(data, path.name)
     if card.pruned:
-        fit_widths(model, tensors)
+        try:
+            fit_widths(model, tensors)
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise CheckpointError(
+                path.name, f"its layers have no width ({error})", "train it again"
+            ) from error
     _fill(model, tensors, path.name)
     model.requires_grad_(False).eval()
     if card.pruned:
@@ -98,16 +103,19 @@ def parse_weights(data: bytes, name: str) -> dict[str, Tensor]:
         raise CheckpointError(
             name, f"it is no safetensors file ({error})", "weights are never read from pickles"
         ) from error
-    for key, value in tensors.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(name, f"{key} holds values that are not finite", "train again")
+    if any(value.is_floating_point() and value.element_size() < 2 for value in tensors.values()):
+        raise CheckpointError(name, "it holds 8-bit floats", "save it as float16 or int8")
     scales = {key for key in tensors if key.endswith(SCALE)}
     for key in scales:
         scale = tensors.pop(key).float()
         key = key.removesuffix(SCALE)
-        if key not in tensors or len(tensors[key]) != len(scale):
+        whole = tensors.get(key)
+        if whole is None or whole.ndim < 2 or scale.ndim != 1 or len(whole) != len(scale):
             raise CheckpointError(name, f"{key} does not fit its scales", "restore the file")
-        tensors[key] = tensors[key].float() * scale.view(-1, *[1] * (tensors[key].ndim - 1))
+        tensors[key] = whole.float() * scale.view(-1, *[1] * (whole.ndim - 1))
+    for key, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(name, f"{key} holds values that are not finite", "train again")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 

@@ -28,9 +28,9 @@ def close_pairs(
     """
     if not left or not right:
         return []
-    one = np.array(left, np.uint64)[:, None]
-    other = np.array(right, np.uint64)[None, :]
-    apart = np.bitwise_count(one ^ other)
-    rows, columns = np.nonzero(apart <= within_bits)
-    pairs = [(int(i), int(j), int(apart[i, j])) for i, j in zip(rows, columns, strict=True)]
+    other = np.array(right, np.uint64)
+    pairs = []
+    for i, value in enumerate(left):  # row by row: all against all at once would fill the memory
+        apart = np.bitwise_count(np.uint64(value) ^ other)
+        pairs += [(i, int(j), int(apart[j])) for j in np.flatnonzero(apart <= within_bits)]
     return sorted(pairs, key=lambda pair: pair[2])

@@ -12,8 +12,8 @@ if photo:
         st.markdown(f"# {plain(photo.name)}", width="stretch")
         card = choose_checkpoint()
         st.button("Another photo", icon=":material/add_photo_alternate:", on_click=forget_photo)
-    if not card and st.session_state.get("checkpoint"):
-        show_how_to_train(st.session_state["checkpoint"])
+    if not card:
+        show_how_to_train(st.session_state.get("checkpoint"))
     if card:
         with errors_in_words():
             with st.spinner(f"{plain(card.title)} is looking at the photo …"):

@@ -12,9 +12,10 @@ from heritage.backbones import get_backbone
 from heritage.cascade import CascadeFeatures, jet, overlaid
 from heritage.checkpoints import load_checkpoint
 from heritage.classifiers import build_classifier, normalise
+from heritage.errors import TrainingError
 from heritage.exports import inspection_json
 from heritage.training.cascade import OverlaidPhotos, paired_test
-from heritage.training.config import TrainingConfig
+from heritage.training.config import EpochRecord, TrainingConfig
 from heritage.training.datasets import PhotoCache
 from heritage.training.evaluation import Predictions
 from heritage.training.run import train
@@ -142,6 +143,53 @@ def test_each_photo_is_overlaid_by_the_reader_that_is_meant_for_it(made, tmp_pat
     assert np.array_equal(mixed.pixels(paths[0]), all_one.pixels(paths[0]))
     assert not np.array_equal(mixed.pixels(paths[1]), all_one.pixels(paths[1]))
     assert mixed.pixels(paths[0]).shape == cache.pixels(paths[0]).shape
+
+
+def test_a_stage_one_of_another_backbone_is_refused_before_anything_is_trained(made, tmp_path):
+    folder, _ = made
+    save_untrained(tmp_path, "mobilenet_v2")
+    seen = []
+    with pytest.raises(TrainingError, match="stage 1 must be a whole mobilenet_v3_large"):
+        train(
+            QUICK,
+            folder / "data",
+            out=tmp_path,
+            run_dir=tmp_path / "run",
+            stage_one="mobilenet_v2",
+            stage_two_init="scratch",
+            listen=seen.append,
+        )
+    assert not seen
+
+
+def test_a_stage_two_is_not_resumed_on_the_heat_of_another_stage_one(made, tmp_path):
+    folder, _ = made
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(event):
+        if event.epoch == 4 and isinstance(event, EpochRecord):
+            raise StoppedError
+
+    def go(**more):
+        train(
+            QUICK,
+            folder / "data",
+            out=tmp_path,
+            run_dir=tmp_path / "run",
+            stage_two_init="scratch",
+            stage_two_epochs=2,
+            **more,
+        )
+
+    save_untrained(tmp_path, "mobilenet_v3_large")
+    with pytest.raises(StoppedError):
+        go(listen=stop)
+    torch.manual_seed(77)
+    save_untrained(tmp_path, "mobilenet_v3_large")
+    with pytest.raises(TrainingError, match="other settings or other photos"):
+        go()
 
 
 def test_the_paired_test_counts_only_photos_on_which_the_two_differ():

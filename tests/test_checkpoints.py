@@ -130,6 +130,57 @@ def test_every_backbone_is_saved_loaded_and_inspects_a_photo(name, tmp_path):
     assert 0 <= found.damage_percent <= 100
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"features.0.0.weight": torch.ones(3)},
+        {"head.dense.weight": torch.ones(3)},
+        {"head.norm_in.weight": torch.tensor(1.0)},
+        {"head.dense.weight": torch.ones(4, 4, dtype=torch.float8_e4m3fn)},
+        {"head.dense.weight.scale": torch.tensor(1.0)},
+        {
+            "head.dense.weight": torch.full((512, 1280), 127, dtype=torch.int8),
+            "head.dense.weight.scale": torch.full((512,), 3e38),
+        },
+    ],
+    ids=["conv", "dense", "norm", "8-bit floats", "scale", "overflow"],
+)
+def test_weights_of_odd_shapes_are_an_error_in_words(stored, tensors):
+    whole = safetensors.torch.load((stored / "mobilenet_v2.safetensors").read_bytes())
+    replace_weights(stored, safetensors.torch.save(whole | tensors))
+    change_card(stored, pruned=0.1)
+    with pytest.raises(CheckpointError):
+        load_checkpoint("mobilenet_v2", stored)
+
+
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"metrics": {"test": {"n": 3, "accuracy": {**FIGURE, "value": "0.5"}}}},
+        {"metrics": {"test": {"n": 3, "recall_damaged": 0.5}}},
+        {"metrics": {"test": {"n": 3, "confusion": {"damaged_called_sound": 1}}}},
+        {"metrics": {"test": {"n": 3, "turned": {"n": "three"}}}},
+        {"speed": {"ratio": "1.5", "peer": "x"}},
+        {"speed": {"ratio": 0, "peer": "x"}},
+        {"speed": {"ratio": 1.0}},
+        {"pruned": "yes"},
+        {"unsure": [0.9, 0.1]},
+        {"data": {"photos": {"train": [1]}}},
+        {"data": {"sources": [1]}},
+        {"heat_maps": {"n": "![x](http://example.org)"}},
+        {"comparison": {"another": {"n": 1, "p": "0.5"}}},
+    ],
+    ids=str,
+)
+def test_a_card_that_pages_could_not_show_is_refused(stored, values):
+    change_card(stored, **values)
+    with pytest.raises(CheckpointError, match="the card cannot be read"):
+        read_card(stored / "mobilenet_v2.json")
+
+
 def test_one_flipped_bit_is_noticed(stored):
     path = stored / "mobilenet_v2.safetensors"
     data = bytearray(path.read_bytes())

@@ -210,6 +210,15 @@ def test_answers_that_are_always_right_leave_nothing_unsure_and_useless_ones_eve
     assert unsure_band(np.array([0.9, 0.8, 0.2, 0.1]), labels) == (0.0, 1.0)
 
 
+def test_no_end_of_the_unsure_band_lies_where_the_answers_are_not_good_enough():
+    probabilities = np.repeat([0.1, 0.6, 0.2, 0.9], [60, 40, 4, 96])
+    labels = np.repeat([0, 0, 1, 1], [60, 40, 4, 96])
+    low, high = unsure_band(probabilities, labels)
+    assert labels[probabilities <= low].mean() <= 0.05 or low == 0.1
+    assert low < 0.2, "6 % of what lies below one half is damaged"
+    assert high == 0.9
+
+
 def test_turned_photos_are_turned_by_every_quarter_and_always_the_same(tmp_path):
     paths = [tmp_path / f"{n}.png" for n in range(40)]
     for path in paths:

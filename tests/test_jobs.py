@@ -1,14 +1,17 @@
 """Runs in a process of their own: started, watched, stopped, resumed, and never lost."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import wait_until
 
 from heritage.cards import read_card
-from heritage.errors import TrainingError
+from heritage.errors import CheckpointError, TrainingError
 from heritage.training import jobs
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
@@ -102,6 +105,68 @@ def test_a_name_that_is_taken_or_leaves_the_folder_is_refused(toy_data, tmp_path
     with pytest.raises(TrainingError, match="run of this name"):
         jobs.start(TINY, str(toy_data), "walls")
     assert not jobs.list_jobs(), "a job file that cannot be read is left out"
+
+
+def test_a_run_that_died_by_itself_says_so_and_can_be_resumed(toy_data):
+    job = jobs.start(LONG, str(toy_data), "walls")
+    wait_until(lambda: len(job.progress().history) >= 1)
+    os.killpg(job.progress().process, signal.SIGKILL)
+    wait_until(lambda: job.status() != "running")
+    assert job.status() == "failed"
+    assert job.error == jobs.ENDED_UNEXPECTEDLY
+    done = len(job.progress().history)
+    job.launch()
+    wait_until(lambda: len(job.progress().history) > done)
+    job.stop()
+    wait_until(lambda: job.status() == "stopped")
+
+
+def test_looking_at_a_run_from_many_sides_does_not_make_it_look_busy(toy_data):
+    folder = jobs.runs_dir() / "walls"
+    folder.mkdir(parents=True)
+    (folder / jobs.LOCK).touch()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: jobs.is_running(folder), range(200)))
+    assert not any(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"x"',
+        "3",
+        "[]",
+        '{"data": "a", "out": "b", "created": 5}',
+        '{"data": "a", "out": "b", "created": "", "config": {"backbone": "lenet"}}',
+        '{"data": "a", "out": "b", "created": "", "config": {"epochs": -1}}',
+    ],
+)
+def test_a_run_folder_with_odd_content_is_left_out(text):
+    folder = jobs.runs_dir() / "odd"
+    folder.mkdir(parents=True)
+    (folder / jobs.JOB).write_text(text)
+    (folder / jobs.PROGRESS).write_text("3")
+    assert jobs.list_jobs() == []
+    assert jobs.read_progress(folder) == jobs.Progress()
+
+
+@pytest.mark.parametrize("name", ["-walls", "x" * 101, "a*b", 'a"b', "a?b"])
+def test_names_that_a_shell_or_a_file_system_would_mistake_are_refused(toy_data, name):
+    with pytest.raises(CheckpointError, match="no name for a checkpoint"):
+        jobs.start(TINY, str(toy_data), name)
+
+
+def test_time_spent_reading_photos_is_not_taken_for_training(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    (tmp_path / jobs.JOB).write_text("{}")
+    with jobs.reporting(tmp_path) as reporter:
+        for photo in range(5):
+            reporter.photos(photo + 1, 5)
+        assert jobs.read_progress(tmp_path).seconds == 0
+        reporter.event(Step(1, 1, 10, 0.7), epochs=2)
+        reporter.event(Step(1, 2, 10, 0.7), epochs=2)
+        assert 0 < jobs.read_progress(tmp_path).seconds <= 400
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path):

@@ -246,6 +246,43 @@ def test_train_reads_nothing_outside_the_root_that_is_set(own_runs, named, tmp_p
     assert train_page("inside").metric
 
 
+@pytest.mark.parametrize("typed", ["~nobody-here/x", "x" * 5000, "a\0b"])
+def test_train_answers_in_words_whatever_is_typed(own_runs, typed):
+    app = train_page(typed)
+    assert not app.exception
+    assert app.error
+
+
+def test_a_manifest_cannot_reach_outside_the_root(own_runs, tmp_path, monkeypatch):
+    root = tmp_path / "photos"
+    labelled_folder(root / "a", per_class=4)
+    crack_photo(tmp_path / "secret.jpg")
+    rows = [f"{p.relative_to(root)},{p.parts[-3]}" for p in sorted(root.rglob("*.jpg"))]
+    (root / "manifest.csv").write_text("\n".join(["path,label", *rows, "../secret.jpg,sound"]))
+    monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(root))
+    app = train_page("manifest.csv")
+    assert "outside the photos" in app.error[0].value
+    assert str(tmp_path) not in app.error[0].value
+
+
+def test_a_server_with_a_root_does_not_tell_where_it_is(own_runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(tmp_path))
+    app = train_page("nowhere")
+    assert "nowhere" in app.error[0].value
+    assert str(tmp_path) not in app.error[0].value
+
+
+def test_a_photo_that_was_taken_out_leaves_the_list_of_doubles(own_runs, toy_data):
+    copied = toy_data / "sound" / "house1" / "copy.jpg"
+    copied.write_bytes((toy_data / "damaged" / "house1" / "1.jpg").read_bytes())
+    app = train_page(toy_data)
+    next(b for b in app.button if b.label == "Look for them").click().run()
+    copied.unlink()
+    app.run()
+    assert not app.exception
+    assert "No photo is in both classes" in app.success[0].value
+
+
 def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_data, monkeypatch):
     monkeypatch.setenv("HERITAGE_WEIGHTS", str(toy_data.parent / "weights"))
     app = train_page(toy_data)

@@ -123,6 +123,8 @@ def test_restart_forgets_the_run_but_touches_nothing_else_in_its_folder(toy_data
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "thesis.docx").write_text("three years of work")
+    (run_dir / "other run").mkdir()
+    (run_dir / "other run" / "best.safetensors").write_bytes(b"somebody else's")
     with pytest.raises(StoppedError):
         train(QUICK, toy_data, out=tmp_path, run_dir=run_dir, listen=stop_at(2))
     first = []
@@ -135,7 +137,8 @@ def test_restart_forgets_the_run_but_touches_nothing_else_in_its_folder(toy_data
         listen=first.append,
     )
     assert first[0].epoch == 1
-    assert [path.name for path in run_dir.iterdir()] == ["thesis.docx"]
+    assert {path.name for path in run_dir.iterdir()} == {"thesis.docx", "other run"}
+    assert (run_dir / "other run" / "best.safetensors").exists()
 
 
 def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(

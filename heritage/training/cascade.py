@@ -21,9 +21,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, get_backbone
 from heritage.cascade import CascadeFeatures, overlaid
-from heritage.checkpoints import load_checkpoint
+from heritage.checkpoints import load_checkpoint, load_features
 from heritage.classifiers import DamageClassifier, build_classifier, normalise
-from heritage.errors import DatasetError
+from heritage.errors import DatasetError, TrainingError
 from heritage.heatmaps import grad_cam
 from heritage.inputs import network_input
 from heritage.training.config import EpochRecord, Listener, TrainingConfig
@@ -32,6 +32,8 @@ from heritage.training.evaluation import Predictions, predict
 from heritage.training.fitting import fit
 
 FOLDS = 3
+STAGES_TWO = ("out-of-fold", "leaky", "plain")
+PARTS = (*(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
 STAGE_TWO_EPOCHS = 10
 STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
 
@@ -68,7 +70,10 @@ class OverlaidPhotos(PhotoCache):
         """Upright RGB (h, w, 3) uint8 with heat over it."""
         kept = self._kept.get(path)
         if kept is None:
-            kept = self._kept[path] = self._overlay(path)
+            kept = self._overlay(path)
+            if kept.nbytes <= self._left:
+                self._left -= kept.nbytes
+                self._kept[path] = kept
         return kept
 
     @torch.no_grad()
@@ -112,16 +117,61 @@ def train_cascade(
     Raises:
         HeritageError: A checkpoint or the data cannot be used.
     """
-    reader = load_checkpoint(first, folder).model
+    checkpoint = load_checkpoint(first, folder)
+    if checkpoint.card.backbone != CASCADE_STAGES[0] or checkpoint.card.pruned:
+        raise TrainingError(
+            first, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
+        )
+    reader = checkpoint.model
+    backbone = get_backbone(CASCADE_STAGES[1])
+    settings = _second_settings(config, second_start, second_epochs)
+    if second_start not in ("imagenet", "scratch"):
+        load_features(build_classifier(backbone), Path(second_start))
     fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, device, listen)
     leak_free = OverlaidPhotos(cache, lambda path: readers.get(fold_of.get(path, -1), reader))
     leaky = OverlaidPhotos(cache, lambda path: reader)
-    backbone = get_backbone(CASCADE_STAGES[1])
-    settings = replace(
+    labelled = [sample for sample in samples if sample.label == sample.label]
+    trained = {}
+    stages = dict(zip(STAGES_TWO, (leak_free, leaky, cache), strict=True))
+    for number, (name, photos) in enumerate(stages.items()):
+        # All overlays are made here: a forked worker could not, once gradients have been taken.
+        photos.warm(labelled)
+        trained[name] = fit(
+            settings,
+            labelled,
+            run_dir / name,
+            teacher_folder=folder,
+            listen=_later(listen, FOLDS * config.epochs + number * second_epochs),
+            cache=photos,
+            device=device,
+            made_with=checkpoint.card.sha256,
+        )
+    second, history = trained["out-of-fold"]
+    held_out = [s for s in labelled if s.split not in (TRAIN, VALIDATION)]
+    answers = {
+        name: predict(model, backbone, held_out, photos)
+        for (name, (model, _)), photos in zip(trained.items(), stages.values(), strict=True)
+    }
+    answers[first] = predict(reader, get_backbone(CASCADE_STAGES[0]), held_out, cache)
+    comparison = {
+        title: paired_test(answers["out-of-fold"], answers[name])
+        for title, name in (
+            (f"stage 1 alone ({first})", first),
+            ("the same ResNet on plain photos", "plain"),
+            ("a cascade trained on leaky maps", "leaky"),
+        )
+        if held_out
+    }
+    return CascadeRun(_joined(reader, second), history, comparison)
+
+
+def _second_settings(config: TrainingConfig, start: str, epochs: int) -> TrainingConfig:
+    """The study's: batches of 16, 5e-5, early stopping."""
+    return replace(
         config,
-        backbone=backbone.name,
-        init=second_start,
-        epochs=second_epochs,
+        backbone=CASCADE_STAGES[1],
+        init=start,
+        epochs=epochs,
         batch_size=STAGE_TWO_BATCH,
         learning_rate=STAGE_TWO_RATE,
         head_rate_factor=1.0,
@@ -131,38 +181,6 @@ def train_cascade(
         teacher="",
         prune=0.0,
     )
-    labelled = [sample for sample in samples if sample.label == sample.label]
-    trained = {}
-    stages = (("out of fold", leak_free), ("leaky", leaky), ("plain", cache))
-    for number, (name, photos) in enumerate(stages):
-        trained[name] = fit(
-            settings,
-            labelled,
-            run_dir / name.replace(" ", "-"),
-            teacher_folder=folder,
-            listen=_later(listen, FOLDS * config.epochs + number * second_epochs),
-            cache=photos,
-            device=device,
-        )
-    second, history = trained["out of fold"]
-    held_out = [s for s in labelled if s.split not in (TRAIN, VALIDATION)]
-    answers = {
-        name: predict(model, backbone, held_out, photos)
-        for (name, (model, _)), photos in zip(
-            trained.items(), (leak_free, leaky, cache), strict=True
-        )
-    }
-    answers[first] = predict(reader, get_backbone(CASCADE_STAGES[0]), held_out, cache)
-    comparison = {
-        title: paired_test(answers["out of fold"], answers[name])
-        for title, name in (
-            (f"stage 1 alone ({first})", first),
-            ("the same ResNet on plain photos", "plain"),
-            ("a cascade trained on leaky maps", "leaky"),
-        )
-        if held_out
-    }
-    return CascadeRun(_joined(reader, second), history, comparison)
 
 
 def paired_test(ours: Predictions, theirs: Predictions) -> dict[str, Any]:

@@ -173,17 +173,17 @@ def unsure_band(
         return threshold, threshold
     order = np.argsort(probabilities, kind="stable")
 
-    def first_good(order: np.ndarray, wrong: np.ndarray) -> float | None:
-        """The innermost probability up to which, from the outside, few enough are wrong."""
+    def first_good(order: np.ndarray, wrong: np.ndarray, side: np.ndarray) -> float | None:
+        """The innermost probability on its side up to which few enough are wrong."""
         share = np.cumsum((weights * wrong)[order]) / np.cumsum(weights[order])
         ends_tie = np.append(np.diff(probabilities[order]) != 0, True)
-        good = np.flatnonzero((share <= wrong_share) & ends_tie)
+        good = np.flatnonzero((share <= wrong_share) & ends_tie & side[order])
         return float(probabilities[order[good[-1]]]) if len(good) else None
 
-    low = first_good(order, labels == 1)
-    high = first_good(order[::-1], labels == 0)
+    low = first_good(order, labels == 1, ~called)
+    high = first_good(order[::-1], labels == 0, called)
     low, high = 0.0 if low is None else low, 1.0 if high is None else high
-    return round(min(low, threshold), 4), round(max(high, threshold), 4)
+    return round(low, 4), round(high, 4)
 
 
 def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -70,6 +70,7 @@ def fit(
     cache: PhotoCache | None = None,
     device: str = "cpu",
     start: DamageClassifier | None = None,
+    made_with: str = "",
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Trains on the `train` samples and keeps the epoch with the least validation loss.
 
@@ -79,6 +80,7 @@ def fit(
     Args:
         device: Where the arithmetic is done, such as `cpu` or `cuda`.
         start: The model to go on from, in place of `config.init`.
+        made_with: What else decides the photos; a run is not resumed with another.
 
     Returns:
         The best model, in evaluation mode on the CPU, and the history.
@@ -93,7 +95,7 @@ def fit(
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
     run = _Run(config, backbone, train, cache, run_dir, teacher_folder, device, start)
-    photos = _fingerprint(samples)
+    photos = _fingerprint(samples) + made_with
     state = run.resume(photos)
     for epoch in range(state.epoch, config.epochs):
         if epoch - state.best_epoch > config.patience:

@@ -23,12 +23,15 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from heritage.backbones import get_backbone
 from heritage.cards import check_name, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
 JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
-FILES = (JOB, PROGRESS, LOG, f"{JOB}.partial", f"{PROGRESS}.partial")
+STOPPED = "stopped-by-user"
+FILES = (JOB, PROGRESS, LOG, STOPPED, f"{JOB}.partial", f"{PROGRESS}.partial")
+ENDED_UNEXPECTEDLY = "it ended unexpectedly; what finished epochs learned is kept"
 SECONDS_BETWEEN_WRITES = 1.0
 Status = Literal["running", "stopped", "failed", "done"]
 _CHILDREN: list[subprocess.Popen[bytes]] = []  # kept until they end, or they would stay zombies
@@ -37,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def runs_dir() -> Path:
     """The folder of runs in progress: `HERITAGE_RUNS` where it is set, else `runs/` here."""
-    return Path(os.environ.get("HERITAGE_RUNS") or ROOT / "runs")
+    return Path(os.environ.get("HERITAGE_RUNS") or ROOT / "runs").resolve()
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Job:
     @property
     def arguments(self) -> list[str]:
         """What follows `python -m heritage` to do the same in the shell."""
-        arguments = ["train", self.data, "--name", self.name, "--out", self.out]
+        arguments = ["train", self.data, f"--name={self.name}", f"--out={self.out}"]
         for option in fields(TrainingConfig):
             value = getattr(self.config, option.name)
             flag = "--" + option.name.replace("_", "-")
@@ -136,7 +139,13 @@ class Job:
         progress = self.progress()
         if progress.phase == "done":
             return "done"
-        return "failed" if progress.error else "stopped"
+        stopped = (self.folder / STOPPED).exists() and not progress.error
+        return "stopped" if stopped else "failed"
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in words."""
+        return self.progress().error or ENDED_UNEXPECTEDLY
 
     def launch(self) -> None:
         """Starts the process, or starts it again where it left off.
@@ -146,15 +155,18 @@ class Job:
         """
         if is_running(self.folder):
             raise TrainingError(self.name, "this run is in progress", "stop it first")
-        command = [sys.executable, "-m", "heritage", *self.arguments, "--run", str(self.folder)]
+        command = [sys.executable, "-m", "heritage", *self.arguments, f"--run={self.folder}"]
         apart: dict[str, Any] = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+            {"creationflags": 0x0800_0200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
             if sys.platform == "win32"
             else {"start_new_session": True}
         )
         progress = self.progress()
-        _write_progress(self.folder, Progress(history=progress.history, seconds=progress.seconds))
         try:
+            _write_progress(
+                self.folder, Progress(history=progress.history, seconds=progress.seconds)
+            )
+            (self.folder / STOPPED).unlink(missing_ok=True)
             with (self.folder / LOG).open("ab") as log:
                 _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
                 process = subprocess.Popen(
@@ -174,11 +186,25 @@ class Job:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Asks the process to end; what finished epochs learned is kept."""
+        """Asks the process to end; what finished epochs learned is kept.
+
+        Raises:
+            TrainingError: It belongs to somebody else.
+        """
         process = self.progress().process
-        if process and is_running(self.folder):
-            with suppress(ProcessLookupError):
-                _end(process)
+        if not process or not is_running(self.folder):
+            return
+        try:
+            (self.folder / STOPPED).touch()
+            _end(process)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            raise TrainingError(
+                self.name,
+                f"it cannot be stopped ({error.strerror})",
+                "stop it where it was started",
+            ) from error
 
     def discard(self) -> None:
         """Removes the run's files, but not a checkpoint it has made.
@@ -208,10 +234,15 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
         raise TrainingError(name, "there is a run of this name", "choose another name")
     if (out / f"{name}.json").exists():
         raise TrainingError(name, "there is a checkpoint of this name", "choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
     job = Job(name, data, config, str(out), datetime.now(UTC).isoformat(timespec="seconds"), folder)
     values = {key: value for key, value in asdict(job).items() if key != "folder"}
-    write_atomically(folder / JOB, json.dumps(values, indent=1).encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / JOB, json.dumps(values, indent=1).encode())
+    except OSError as error:
+        raise TrainingError(
+            name, f"its folder cannot be written ({error.strerror})", "check the server's disk"
+        ) from error
     job.launch()
     return job
 
@@ -220,10 +251,12 @@ def list_jobs() -> list[Job]:
     """All runs that were started as jobs, the newest first; unreadable ones are left out."""
     jobs = []
     for path in runs_dir().glob(f"*/{JOB}"):
-        with suppress(OSError, ValueError, TypeError, KeyError, TrainingError):
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, HeritageError):
             values = json.loads(path.read_text(encoding="utf-8"))
-            config = TrainingConfig(**values.pop("config"))
-            jobs.append(Job(**values, config=config, folder=path.parent))
+            config = TrainingConfig(**values["config"])
+            get_backbone(config.backbone)
+            data, out, created = (str(values[key]) for key in ("data", "out", "created"))
+            jobs.append(Job(path.parent.name, data, config, out, created, path.parent))
     return sorted(jobs, key=lambda job: job.created, reverse=True)
 
 
@@ -231,12 +264,14 @@ def is_running(folder: Path) -> bool:
     """Whether a process holds the run in `folder`; the system frees it when the process dies."""
     if not (folder / LOCK).exists():
         return False
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        with lock:
+        # Long enough that others who look at the same moment are not taken for the process.
+        with FileLock(folder / LOCK, timeout=0.3, poll_interval=0.02):
             return False
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:
+        return False
 
 
 def read_progress(folder: Path) -> Progress:
@@ -245,7 +280,7 @@ def read_progress(folder: Path) -> Progress:
         values = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         history = tuple(EpochRecord(**record) for record in values.pop("history"))
         return Progress(**values, history=history)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return Progress()
 
 
@@ -255,7 +290,7 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         before = read_progress(folder)
-        self._earlier_s, self._started = before.seconds, time.monotonic()
+        self._earlier_s, self._started = before.seconds, 0.0
         self._now: dict[str, Any] = {"history": before.history, "process": os.getpid()}
         self._written = 0.0
         self._tell(force=True)
@@ -267,6 +302,7 @@ class Reporter:
     def event(self, event: Step | EpochRecord, epochs: int) -> None:
         """Tells of a batch or of a finished epoch."""
         if isinstance(event, Step):
+            self._started = self._started or time.monotonic()
             self._tell(
                 phase="training",
                 epoch=event.epoch,
@@ -287,8 +323,15 @@ class Reporter:
         now = time.monotonic()
         if force or now - self._written > SECONDS_BETWEEN_WRITES:
             self._written = now
-            seconds = round(self._earlier_s + now - self._started, 1)
-            _write_progress(self.folder, Progress(**self._now | {"seconds": seconds}))
+            trained_s = now - self._started if self._started else 0.0
+            progress = Progress(**self._now | {"seconds": round(self._earlier_s + trained_s, 1)})
+            for _ in range(5 if force else 1):
+                # A report that cannot be written, because it is being read or the disk is full,
+                # must not end the training.
+                with suppress(OSError):
+                    _write_progress(self.folder, progress)
+                    break
+                time.sleep(0.05)
 
 
 @contextmanager
@@ -331,9 +374,9 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
     finally:
         lock.release()
         if folder.exists() and not (folder / JOB).exists():  # a shell has told all there is
-            for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
-                (folder / name).unlink(missing_ok=True)
             with suppress(OSError):
+                for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
 
 

@@ -18,6 +18,7 @@ from heritage.checkpoints import FLOAT16, load_checkpoint, round_as_stored, save
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
+from heritage.training.cascade import PARTS as CASCADE_PARTS
 from heritage.training.cascade import STAGE_TWO_EPOCHS, train_cascade
 from heritage.training.config import EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import (
@@ -42,7 +43,7 @@ from heritage.training.evaluation import (
 )
 from heritage.training.faithfulness import heat_map_figures
 from heritage.training.fitting import RUN_FILES, fit
-from heritage.training.jobs import JOB, LOCK, PROGRESS
+from heritage.training.jobs import JOB, PROGRESS
 from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
 
@@ -204,9 +205,9 @@ def _check_writable(out: Path) -> None:
 def remove_run(run_dir: Path) -> None:
     """Removes a run's own files and, if nothing else is in it, its folder."""
     if not (run_dir / JOB).exists():
-        for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
+        for name in (PROGRESS, f"{PROGRESS}.partial"):
             (run_dir / name).unlink(missing_ok=True)
-    for folder in (*(path for path in run_dir.glob("*") if path.is_dir()), run_dir):
+    for folder in (*(run_dir / part for part in (PRUNED, *CASCADE_PARTS)), run_dir):
         for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):

@@ -45,7 +45,7 @@ def show_backbones() -> None:
 
 
 def _show_comparison(cards: list[ModelCard]) -> None:
-    peer = next((card.speed["peer"] for card in cards if card.speed), "a named peer")
+    peer = plain(next((card.speed["peer"] for card in cards if card.speed), "a named peer"))
     helps = {
         "Other sources": "Balanced accuracy on collections that it learned nothing from",
         "Old masonry": "Of these, close-ups of an old city wall, stone by stone",
@@ -149,6 +149,7 @@ def _show_card(card: ModelCard) -> None:
         if card.heat_maps:
             _show_faithfulness(card)
         _show_sources(card)
+        _show_mistakes(card)
         _show_comparison_with_others(card)
         st.markdown("#### What it learned from")
         counts = card.data.get("photos", {}).get("train", {})
@@ -242,6 +243,9 @@ def _show_sources(card: ModelCard) -> None:
         for source, figures in sources.items()
     }
     st.table(pd.DataFrame(rows).T)
+
+
+def _show_mistakes(card: ModelCard) -> None:
     mistakes = [m for split in (OTHER, KNOWN) for m in card.metrics.get(split, {}).get("worst", [])]
     if mistakes:
         st.markdown("#### Its worst mistakes")
@@ -253,7 +257,7 @@ def _show_sources(card: ModelCard) -> None:
             height="content",
             column_config={"Damage": st.column_config.NumberColumn(format="%.1f %%")},
         )
-        st.caption("By name only: these photos may be used for research, not shown.")
+        st.caption("By name only: the photos are no part of the checkpoint.")
 
 
 def _show_comparison_with_others(card: ModelCard) -> None:

@@ -52,7 +52,7 @@ def show_answer(inspection: Inspection) -> None:
             if inspection.unsure:
                 st.markdown(
                     ":gray-badge[:material/help: Unsure] &nbsp; Answers like this one were too "
-                    "often wrong when the model was tested. Look yourself."
+                    "often wrong on photos kept aside while it learned. Look yourself."
                 )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from heritage.backbones import BACKBONES
+from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
 from heritage.photos import Photo
 from heritage.web.backbone_cards import option_text, untrained_text
@@ -18,6 +18,7 @@ from heritage.web.backbone_cards import option_text, untrained_text
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
 
+CardState = tuple[str, float, tuple[float, float]]  # hash, temperature, unsure band
 VIEW_SIDE_PX = 2560  # sharp up to about fivefold zoom
 HEAT_SIDE_PX = 512
 MODELS_KEPT = 3
@@ -50,19 +51,21 @@ def choose_checkpoint() -> ModelCard | None:
         key="checkpoint",
         width=420,
     )
-    if name not in cards:
+    if name not in cards and name != CASCADE:
         st.session_state["train_backbone"] = name
     return cards.get(name)
 
 
-def show_how_to_train(name: str) -> None:
-    """What to do about a backbone that has no checkpoint yet."""
+def show_how_to_train(name: str | None) -> None:
+    """What to do about a chosen backbone that has no checkpoint yet."""
+    if name not in BACKBONES:
+        return
     st.info(
         f"**{BACKBONES[name].title}** has no checkpoint yet, so it cannot read photos. Train it on "
         "your labelled photos, or choose another backbone above.",
         icon=":material/model_training:",
     )
-    if st.button("Train it", type="primary", icon=":material/model_training:"):
+    if name != CASCADE and st.button("Train it", type="primary", icon=":material/model_training:"):
         st.switch_page("pages/5_Train.py")
     st.code(f"python -m heritage train DATA --backbone {name}", language="bash")
 
@@ -73,17 +76,20 @@ def inspect(photo: Photo, card: ModelCard) -> Inspection:
     Raises:
         HeritageError: The checkpoint cannot be loaded or the photo cannot be decoded.
     """
-    return _inspect(photo.sha256, photo.name, card.name, card.sha256, photo)
+    state = (card.sha256, card.temperature, card.unsure)
+    return _inspect(photo.sha256, photo.name, card.name, state, photo)
 
 
 @st.cache_resource(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
-def _inspect(sha256: str, photo_name: str, name: str, weights: str, _photo: Photo) -> Inspection:
-    return inspector(name, weights).inspect(_photo)
+def _inspect(
+    sha256: str, photo_name: str, name: str, state: CardState, _photo: Photo
+) -> Inspection:
+    return inspector(name, state).inspect(_photo)
 
 
 @st.cache_resource(max_entries=MODELS_KEPT, show_spinner=False)
-def inspector(name: str, weights_sha256: str) -> Inspector:
-    """The inspector for a checkpoint; a retrained one has another hash and is loaded anew."""
+def inspector(name: str, state: CardState) -> Inspector:
+    """The inspector for a checkpoint; retrained or calibrated anew, it is loaded anew."""
     from heritage.inspection import Inspector
 
     return Inspector(name)

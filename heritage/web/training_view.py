@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from heritage.backbones import BACKBONES, get_backbone
+from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.figures import interval_text
@@ -78,24 +78,55 @@ def _photos_input() -> list[Sample] | None:
         st.code(LAYOUT, language=None)
         return None
     with errors_in_words(), st.spinner("Looking into the folder …"):
-        return _samples(str(_allowed(folder)))
+        try:
+            samples = _samples(str(_allowed(folder)))
+        except HeritageError as error:
+            subject = error.subject if _root() is None else folder
+            raise DatasetError(subject, error.reason, error.advice) from error
+        root = _root()
+        if root and not all(s.path.resolve().is_relative_to(root) for s in samples):
+            raise _outside(folder)
+        return samples
     return None
 
 
-def _allowed(given: str) -> Path:
-    """The path, if the administrator lets visitors name it."""
-    path = Path(given).expanduser()
+def _root() -> Path | None:
+    """The only folder that visitors may name photos in, where the administrator has set one."""
     root = os.environ.get("HERITAGE_PHOTO_ROOT")
-    if root and not (Path(root) / path).resolve().is_relative_to(Path(root).resolve()):
-        raise DatasetError(given, "it is outside the photos of this server", "name one of those")
-    return Path(root) / path if root else path
+    return Path(root).resolve() if root else None
 
 
-@st.cache_data(max_entries=4, ttl="10m", show_spinner=False)
+def _allowed(given: str) -> Path:
+    """The folder or manifest that a visitor named.
+
+    Raises:
+        DatasetError: It is no path, or not one for visitors.
+    """
+    root = _root()
+    try:
+        path = ((root or Path.cwd()) / Path(given).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DatasetError(given, "this path cannot be read", "check it") from error
+    if root and not path.is_relative_to(root):
+        raise _outside(given)
+    return path
+
+
+def _outside(given: str) -> DatasetError:
+    return DatasetError(given, "it is outside the photos of this server", "name one of those")
+
+
+@st.cache_data(max_entries=4, ttl="1m", show_spinner=False)
 def _samples(path: str) -> list[Sample]:
     from heritage.training.datasets import read_samples, with_validation
 
-    return with_validation(read_samples(Path(path)))
+    try:
+        return with_validation(read_samples(Path(path)))
+    except OSError as error:
+        raise DatasetError(
+            path, f"it cannot be read ({error.strerror})", "check the permissions"
+        ) from error
 
 
 def _show_counts(samples: list[Sample]) -> None:
@@ -128,10 +159,13 @@ def _show_counts(samples: list[Sample]) -> None:
 def _recipe() -> TrainingConfig | None:
     st.markdown("### Recipe")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.session_state.setdefault("train_backbone", "mobilenet_v2")
+        # A cascade needs a stage 1 and two starts: that is for the shell.
+        single = [name for name in BACKBONES if name != CASCADE]
+        if st.session_state.get("train_backbone") not in single:
+            st.session_state["train_backbone"] = "mobilenet_v2"
         backbone = st.selectbox(
             "Backbone to train",
-            list(BACKBONES),
+            single,
             key="train_backbone",
             format_func=lambda name: BACKBONES[name].title,
             width=240,
@@ -164,8 +198,8 @@ def _recipe() -> TrainingConfig | None:
         )
         painted = st.toggle(
             "Paint damage on sound photos",
-            help="Half of the sound close-ups get a painted crack, spalled patch or bloom of salt "
-            "and count as damaged: the same walls in both classes.",
+            help="A quarter of the views of sound photos get a painted crack, spalled patch or "
+            "bloom of salt and count as damaged: the same walls in both classes.",
         )
     with errors_in_words():
         return TrainingConfig(
@@ -198,7 +232,7 @@ def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None
     st.markdown("### What it will see")
     if config is None:
         return
-    photos = {f"{s.path.parent.name}/{s.path.name}": s for s in samples[:: len(samples) // 200 + 1]}
+    photos = {_short(s.path): s for s in samples[:: len(samples) // 200 + 1]}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Photo", list(photos), width=260)
         st.session_state.setdefault("variants_seed", 0)
@@ -236,11 +270,18 @@ def _show_doubles(samples: list[Sample]) -> None:
     if key not in st.session_state:
         st.caption("Copies and near-copies with opposite labels teach nothing but confusion.")
         if st.button("Look for them", icon=":material/compare:"):
-            with errors_in_words():
-                st.session_state[key] = _doubles(samples)
-                st.rerun()
+            st.session_state[key] = _doubles(samples)
+            st.rerun()
         return
-    found: list[Double] = st.session_state[key]
+    found: list[Double] = [
+        double
+        for double in st.session_state[key]
+        if double.damaged.exists() and double.sound.exists()
+    ]
+    if st.button("Look again", icon=":material/refresh:"):
+        del st.session_state[key]
+        _samples.clear()
+        st.rerun()
     if not found:
         st.success("No photo is in both classes.", icon=":material/check_circle:")
         return
@@ -255,14 +296,13 @@ def _show_doubles(samples: list[Sample]) -> None:
             (left, double.damaged, "damaged"),
             (right, double.sound, "sound"),
         ):
-            column.image(
-                _look(path),
-                width="stretch",
-                caption=f"{name}: {plain(path.parent.name)}/{plain(path.name)}",
-            )
+            with errors_in_words():
+                column.image(_look(path), width="stretch", caption=f"{name}: {plain(_short(path))}")
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
-        rows = [{"Damaged": str(d.damaged), "Sound": str(d.sound)} for d in found[PAIRS_SHOWN:]]
+        rows = [
+            {"Damaged": _short(d.damaged), "Sound": _short(d.sound)} for d in found[PAIRS_SHOWN:]
+        ]
         st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
@@ -281,7 +321,12 @@ def _doubles(samples: list[Sample]) -> list[Double]:
     return found
 
 
-def _look(path: Path):
+def _short(path: Path) -> str:
+    """Enough of a path to find the photo by: class, building, file."""
+    return "/".join(path.parts[-3:])
+
+
+def _look(path: Path) -> np.ndarray:
     from heritage.photos import open_photo
 
     return open_photo(path).pixels(short_side_px=LOOK_SIDE_PX)
@@ -349,7 +394,7 @@ def _show_run(job: Job) -> None:
     elif status == "stopped":
         st.caption(f"{_epochs_done(job)} It goes on from there.")
     elif status == "failed":
-        st.error(plain(progress.error), icon=":material/error:")
+        st.error(f"{plain(job.error)}. See the log, or resume.", icon=":material/error:")
     if progress.history:
         for column, figure in zip(st.columns(2), learning_curves(progress.history), strict=True):
             column.plotly_chart(
@@ -357,15 +402,17 @@ def _show_run(job: Job) -> None:
             )
     if status == "done":
         _show_result(job)
-    with st.expander("The same in a shell"):
-        st.code(job.command, language="bash", wrap_lines=True)
+    if _root() is None:  # visitors of a server need not know its folders
+        with st.expander("The same in a shell"):
+            st.code(job.command, language="bash", wrap_lines=True)
 
 
 def _controls(job: Job, status: str) -> None:
     if status == "running":
         if st.button("Stop", key=f"stop-{job.name}", icon=":material/stop:"):
-            job.stop()
-            st.toast("Stopping; finished epochs are kept")
+            with errors_in_words():
+                job.stop()
+                st.toast("Stopping; finished epochs are kept")
         return
     if status in ("stopped", "failed") and st.button(
         "Resume", key=f"resume-{job.name}", icon=":material/play_arrow:"
