@@ -43,7 +43,7 @@ from heritage.training.evaluation import (
 )
 from heritage.training.faithfulness import heat_map_figures
 from heritage.training.fitting import RUN_FILES, fit
-from heritage.training.jobs import JOB, PROGRESS
+from heritage.training.jobs import JOB, LOCK, PROGRESS
 from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
 
@@ -205,8 +205,9 @@ def _check_writable(out: Path) -> None:
 def remove_run(run_dir: Path) -> None:
     """Removes a run's own files and, if nothing else is in it, its folder."""
     if not (run_dir / JOB).exists():
-        for name in (PROGRESS, f"{PROGRESS}.partial"):
-            (run_dir / name).unlink(missing_ok=True)
+        for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
+            with suppress(OSError):  # Windows leaves a lock that this process holds
+                (run_dir / name).unlink(missing_ok=True)
     for folder in (*(run_dir / part for part in (PRUNED, *CASCADE_PARTS)), run_dir):
         for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
