@@ -145,7 +145,7 @@ def test_backbones_lists_every_checkpoint_with_its_card():
     assert not app.exception
     table = app.dataframe[0].value
     ours = [card.title for card in list_cards()]
-    assert list(table["Backbone"]) == ours + [figure.model for figure in PUBLISHED]
+    assert list(table["Backbone"]) == ours + [f"Published: {f.model}" for f in PUBLISHED]
     assert set(table["Measured by"][: len(ours)]) == {"Heritage"}
     assert all("on its own photos" in source for source in table["Measured by"][len(ours) :])
     assert table["Known sources"].dtype.kind == "f", "numbers sort as numbers"

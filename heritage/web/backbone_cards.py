@@ -63,7 +63,7 @@ def _show_comparison(cards: list[ModelCard]) -> None:
         height="content",
         placeholder="–",
         column_config={
-            "Backbone": st.column_config.TextColumn(pinned=True),
+            "Backbone": st.column_config.TextColumn(pinned=True, width=230),
             **{
                 name: st.column_config.NumberColumn(format=text, help=helps.get(name))
                 for name, text in formats.items()
@@ -104,7 +104,7 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
         )
     rows += [
         {
-            "Backbone": figure.model,
+            "Backbone": f"Published: {figure.model}",
             "Known sources": figure.accuracy_percent,
             "F1": figure.f1_percent,
             "Measured by": f"{figure.study}, on its own photos",

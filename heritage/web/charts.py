@@ -111,7 +111,7 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
             },
             mode="markers+text",
             text=[row["title"]],
-            textposition="top center",
+            textposition="middle right",
             marker={"size": 6 + 3.2 * row["size_mb"] ** 0.5, "opacity": 0.85},
             customdata=[[row["size_mb"], row["low"], row["high"]]],
             hovertemplate="<b>%{text}</b><br>%{y:.1f} % [%{customdata[1]:.1f}–%{customdata[2]:.1f}]"
@@ -122,7 +122,7 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(
         title="Time for one photo (× the peer's, log scale)",
         type="log",
-        range=[math.log10(min(times) / 1.5), math.log10(max(times) * 1.5)],
+        range=[math.log10(min(times) / 1.5), math.log10(max(times) * 2.2)],
     )
     figure.update_yaxes(title="Balanced accuracy on other sources, %")
     return figure
