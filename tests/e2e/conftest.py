@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from browser import FLAGS, system_chromium
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_MS = 180_000  # a cold start reads gigabytes of libraries, and a slow machine trains slowly
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +75,8 @@ def page(chromium: Browser, app_url: str):
         viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
     )
     page: Page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page

@@ -8,8 +8,6 @@ from playwright.sync_api import Page, expect
 
 def test_train_stop_resume_and_inspect_with_the_result(page: Page, app_url, tmp_path):
     folder = labelled_folder(tmp_path / "walls", per_class=16)
-    page.set_default_timeout(180_000)
-    expect.set_options(timeout=180_000)
     page.goto(f"{app_url}/Train")
     where = page.get_by_role("textbox", name="Labelled photos")
     where.fill(str(folder))
