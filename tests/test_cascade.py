@@ -1,6 +1,7 @@
 """The two-stage model: what stage 2 is shown, and that it is shown nothing stage 1 knew."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,12 @@ def test_a_stage_one_of_another_backbone_is_refused_before_anything_is_trained(m
             listen=seen.append,
         )
     assert not seen
+
+
+def test_asking_to_prune_a_cascade_is_refused(made, tmp_path):
+    folder, _ = made
+    with pytest.raises(TrainingError, match="cannot be pruned"):
+        train(replace(QUICK, prune=0.2), folder / "data", out=tmp_path, run_dir=tmp_path / "run")
 
 
 def test_a_stage_two_is_not_resumed_on_the_heat_of_another_stage_one(made, tmp_path):

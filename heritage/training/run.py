@@ -101,9 +101,11 @@ def train(
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
+    if config.prune and config.backbone == CASCADE:
+        raise TrainingError("prune", "a cascade cannot be pruned", "prune its stages before")
     _check_writable(out)
     if restart:
-        remove_run(run_dir)
+        remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
     extra = read_unlabelled(unlabelled) if unlabelled else []
     backbone = get_backbone(config.backbone)
@@ -202,9 +204,12 @@ def _check_writable(out: Path) -> None:
         ) from error
 
 
-def remove_run(run_dir: Path) -> None:
-    """Removes a run's own files and, if nothing else is in it, its folder."""
-    if not (run_dir / JOB).exists():
+def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
+    """Removes a run's own files and, if nothing else is in it, its folder.
+
+    While a process is about to go on in it (`in_progress`), its lock and its report stay.
+    """
+    if not in_progress and not (run_dir / JOB).exists():
         for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
             with suppress(OSError):  # Windows leaves a lock that this process holds
                 (run_dir / name).unlink(missing_ok=True)
