@@ -15,6 +15,7 @@ from heritage.errors import BackboneError, CheckpointError
 
 CARD_VERSION = 1
 LONGEST_NAME = 100
+FLOAT16, INT8 = "float16", "int8 per channel"
 FIGURES = {
     *("accuracy", "balanced_accuracy", "auroc", "precision", "f1", "recall_damaged"),
     *("recall_sound", "ece", "brier"),
@@ -60,7 +61,7 @@ class ModelCard:
     temperature: float = 1.0
     threshold: float = 0.5
     unsure: tuple[float, float] = (0.5, 0.5)
-    precision: str = "float16"
+    precision: str = FLOAT16
     classes: tuple[str, ...] = ("sound", "damaged")
     input_size_px: int = 224
     mean: tuple[float, ...] = ()

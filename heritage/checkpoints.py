@@ -13,6 +13,8 @@ from torch import Tensor
 
 from heritage.backbones import Backbone, get_backbone
 from heritage.cards import (
+    FLOAT16,
+    INT8,
     ModelCard,
     check_name,
     read_card,
@@ -23,8 +25,6 @@ from heritage.cards import (
 from heritage.classifiers import DamageClassifier, build_classifier, fit_widths, parameter_count
 from heritage.errors import CheckpointError
 
-FLOAT16, INT8 = "float16", "int8 per channel"
-PRECISIONS = (FLOAT16, INT8)
 SCALE = ".scale"
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
-from heritage.cards import ModelCard, check_name, list_cards, weights_dir, write_card
+from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir, write_card
 from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS
-from heritage.training.config import TrainingConfig
+from heritage.training.config import STAGE_TWO_EPOCHS, TrainingConfig
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
-PRECISIONS = {"float16": "float16", "int8": "int8 per channel"}
+PRECISIONS = {"float16": FLOAT16, "int8": INT8}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INIT",
         help="of a cascade: what its stage 2 starts from, like --init",
     )
-    train.add_argument("--stage-two-epochs", type=int, default=10, metavar="N", help="of a cascade")
+    train.add_argument(
+        "--stage-two-epochs", type=int, default=STAGE_TWO_EPOCHS, metavar="N", help="of a cascade"
+    )
     _add_config_options(train)
     train.set_defaults(run=_train)
 

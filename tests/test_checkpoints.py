@@ -15,9 +15,8 @@ from helpers import crack_photo, save_untrained
 
 from heritage import Inspector
 from heritage.backbones import BACKBONES, get_backbone
-from heritage.cards import ModelCard, default_name, list_cards, read_card
+from heritage.cards import INT8, ModelCard, default_name, list_cards, read_card
 from heritage.checkpoints import (
-    INT8,
     load_checkpoint,
     load_features,
     round_as_stored,

@@ -26,7 +26,7 @@ from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import DatasetError, TrainingError
 from heritage.heatmaps import grad_cam
 from heritage.inputs import network_input
-from heritage.training.config import EpochRecord, Listener, TrainingConfig
+from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import TRAIN, VALIDATION, PhotoCache, Sample
 from heritage.training.evaluation import Predictions, predict
 from heritage.training.fitting import fit
@@ -34,7 +34,6 @@ from heritage.training.fitting import fit
 FOLDS = 3
 STAGES_TWO = ("out-of-fold", "leaky", "plain")
 PARTS = (*(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
-STAGE_TWO_EPOCHS = 10
 STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
 
 

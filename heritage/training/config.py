@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from heritage.errors import TrainingError
 
+STAGE_TWO_EPOCHS = 10  # of a cascade, as in the study
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

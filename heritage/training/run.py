@@ -13,14 +13,14 @@ from typing import Any
 from scipy.special import expit
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
-from heritage.cards import ModelCard, check_name
-from heritage.checkpoints import FLOAT16, load_checkpoint, round_as_stored, save_checkpoint
+from heritage.cards import FLOAT16, ModelCard, check_name
+from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.cascade import PARTS as CASCADE_PARTS
-from heritage.training.cascade import STAGE_TWO_EPOCHS, train_cascade
-from heritage.training.config import EpochRecord, Listener, TrainingConfig
+from heritage.training.cascade import train_cascade
+from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import (
     CLASSES,
     TRAIN,

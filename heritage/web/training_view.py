@@ -16,7 +16,7 @@ from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.figures import interval_text
 from heritage.training.config import TrainingConfig
-from heritage.training.jobs import Job, list_jobs, start
+from heritage.training.jobs import Job, Progress, Status, list_jobs, start
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
 
@@ -364,18 +364,18 @@ def _show_runs() -> None:
 
 def _runs() -> None:
     jobs = list_jobs()
+    statuses = {job.name: job.status() for job in jobs}
     for job in jobs:
         with st.container(border=True, key=f"run-{job.name}"):
-            _show_run(job)
-    statuses = {job.name: job.status() for job in jobs}
+            _show_run(job, statuses[job.name])
     before = st.session_state.get("run_statuses")
     st.session_state["run_statuses"] = statuses
     if before is not None and before != statuses:
         st.rerun()  # the page shows finished checkpoints and polls only while something runs
 
 
-def _show_run(job: Job) -> None:
-    status, progress = job.status(), job.progress()
+def _show_run(job: Job, status: Status) -> None:
+    progress = job.progress()
     words = {
         "running": ":blue-badge[:material/model_training: Running]",
         "stopped": ":gray-badge[:material/pause: Stopped]",
@@ -390,9 +390,9 @@ def _show_run(job: Job) -> None:
         )
         _controls(job, status)
     if status == "running":
-        st.progress(progress.share, _where(job))
+        st.progress(progress.share, _where(progress))
     elif status == "stopped":
-        st.caption(f"{_epochs_done(job)} It goes on from there.")
+        st.caption(f"{_epochs_done(progress)} It goes on from there.")
     elif status == "failed":
         st.error(f"{plain(job.error)}. See the log, or resume.", icon=":material/error:")
     if progress.history:
@@ -407,7 +407,7 @@ def _show_run(job: Job) -> None:
             st.code(job.command, language="bash", wrap_lines=True)
 
 
-def _controls(job: Job, status: str) -> None:
+def _controls(job: Job, status: Status) -> None:
     if status == "running":
         if st.button("Stop", key=f"stop-{job.name}", icon=":material/stop:"):
             with errors_in_words():
@@ -444,8 +444,7 @@ def _controls(job: Job, status: str) -> None:
             st.rerun()
 
 
-def _where(job: Job) -> str:
-    progress = job.progress()
+def _where(progress: Progress) -> str:
     if progress.phase == "scoring":
         return "Scoring it on photos that it has not learned from …"
     if progress.phase == "reading":
@@ -460,8 +459,8 @@ def _where(job: Job) -> str:
     )
 
 
-def _epochs_done(job: Job) -> str:
-    done = len(job.progress().history)
+def _epochs_done(progress: Progress) -> str:
+    done = len(progress.history)
     return f"{done} {'epoch' if done == 1 else 'epochs'} done."
 
 
