@@ -131,9 +131,7 @@ def read_card(path: Path) -> ModelCard:
         CheckpointError: It is missing, no JSON, or lacks a field.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(ModelCard)}
-        card = ModelCard(**{key: value for key, value in raw.items() if key in known})
+        card = card_from_values(json.loads(path.read_text(encoding="utf-8")))
         low, high = card.unsure
         if not 0 <= low <= high <= 1:
             raise ValueError("its unsure band makes no sense")
@@ -148,6 +146,12 @@ def read_card(path: Path) -> ModelCard:
             path.name, f"the card cannot be read ({error})", "restore the file or train again"
         ) from error
     return replace(card, name=path.stem)
+
+
+def card_from_values(values: dict[str, Any]) -> ModelCard:
+    """The card that `dataclasses.asdict` made `values` of; what is unknown is left out."""
+    known = {f.name for f in fields(ModelCard)}
+    return ModelCard(**{key: value for key, value in values.items() if key in known})
 
 
 def _check_types(card: ModelCard) -> None:

@@ -1,4 +1,4 @@
-"""The same work from the shell: `python -m heritage inspect | train | evaluate | backbones`."""
+"""The same work from the shell: `inspect | triage | train | evaluate | backbones`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir, write_card
+from heritage.cli_triage import add_triage
 from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--opacity", type=float, default=60, metavar="PERCENT", help="of the heat")
     inspect.add_argument("--colour-map", choices=list(COLOUR_MAPS), default=next(iter(COLOUR_MAPS)))
     inspect.set_defaults(run=_inspect)
+
+    add_triage(commands)
 
     listing = commands.add_parser("backbones", help="what can be used or trained")
     listing.add_argument("--json", action="store_true", help="print one JSON list")
@@ -328,6 +331,7 @@ def _listed(card: ModelCard) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.terminal import progress_bar
     from heritage.training.config import EpochRecord, Step
     from heritage.training.jobs import reporting, runs_dir
     from heritage.training.run import train
@@ -341,7 +345,7 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
         from heritage.training.cascade import epochs_in_all
 
         epochs = epochs_in_all(config, options.stage_two_epochs)
-    with _progress() as progress, reporting(run_dir, afresh=options.restart) as reporter:
+    with progress_bar() as progress, reporting(run_dir, afresh=options.restart) as reporter:
         reading = progress.add_task("reading photos", total=None)
         fitting = progress.add_task("training", total=None, visible=False)
 
@@ -463,27 +467,6 @@ def _portable_command(given: list[str]) -> str:
             value = Path(value).name
         parts.append(flag + equals + value)
     return "python -m heritage " + shlex.join(parts)
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _complain(error: HeritageError) -> int:

@@ -39,6 +39,10 @@ class TrainingError(HeritageError):
     """A training run that cannot start, go on, or be resumed."""
 
 
+class StoreError(HeritageError):
+    """A survey that is not there, or a database or folder that cannot be used."""
+
+
 def one_line(text: str, limit: int = 120) -> str:
     """Returns `text` on one line, control characters made visible, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in text)

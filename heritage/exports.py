@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from heritage.overlays import Region, blend
-from heritage.photos import Photo
+from heritage.photos import Limits, Photo, open_photo
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection
@@ -91,16 +91,25 @@ def encode_jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
     return buffer.getvalue()
 
 
-def draw_regions(picture: Image.Image, regions: tuple[Region, ...]) -> None:
-    """Draws numbered boxes on `picture` in place, light on dark so that they show on any wall."""
+def draw_regions(picture: Image.Image, regions: tuple[Region, ...], *, scale: float = 1.0) -> None:
+    """Draws numbered boxes on `picture` in place, light on dark so that they show on any wall.
+
+    `scale` is that of the picture against the photo in whose pixels the regions are.
+    """
     pen = ImageDraw.Draw(picture)
     line_px = max(2, round(max(picture.size) / 500))
     font = ImageFont.load_default(size=line_px * 8)
     for number, region in enumerate(regions, start=1):
-        box = (region.x, region.y, region.x + region.width - 1, region.y + region.height - 1)
+        right, bottom = region.x + region.width, region.y + region.height
+        box = (
+            region.x * scale,
+            region.y * scale,
+            max(region.x * scale, right * scale - 1),
+            max(region.y * scale, bottom * scale - 1),
+        )
         pen.rectangle(box, outline=BOX_SHADOW, width=2 * line_px)
         pen.rectangle(box, outline=BOX_COLOUR, width=line_px)
-        corner = (region.x + 3 * line_px, region.y + 2 * line_px)
+        corner = (box[0] + 3 * line_px, box[1] + 2 * line_px)
         pen.text(
             corner,
             str(number),
@@ -120,3 +129,12 @@ def safe_stem(name: str) -> str:
     """A file stem made from an untrusted photo name: no separators, dots first, or controls."""
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._-")
     return stem[:80] or "photo"
+
+
+def heated_thumbnail(jpeg: bytes, raw_heat: np.ndarray, colour_map: str = "inferno") -> bytes:
+    """A kept thumbnail under its raw heat (h, w), as JPEG bytes."""
+    from heritage.heatmaps import to_photo_size
+
+    pixels = open_photo(jpeg, limits=Limits(min_side_px=1, max_aspect=1000)).pixels()
+    heat = to_photo_size(raw_heat, *pixels.shape[:2])
+    return encode_jpeg(blend(pixels, heat, opacity=0.6, colour_map=colour_map, hot_only=True), 80)

@@ -119,9 +119,16 @@ class Inspector:
             PhotoError: The photo cannot be read.
         """
         photo = source if isinstance(source, Photo) else open_photo(source)
-        backbone = self._checkpoint.backbone
-        pixels = photo.pixels(short_side_px=working_side_px(backbone))
-        model = self._checkpoint.model
+        return self.answer(photo, photo.pixels(short_side_px=self.working_side_px))
+
+    @property
+    def working_side_px(self) -> int:
+        """Short side at which photos are to be decoded for `answer`."""
+        return working_side_px(self._checkpoint.backbone)
+
+    def answer(self, photo: Photo, pixels: np.ndarray) -> Inspection:
+        """Inspects a photo that has been decoded to RGB (h, w, 3) uint8 at `working_side_px`."""
+        backbone, model = self._checkpoint.backbone, self._checkpoint.model
         x = network_input(pixels, backbone)
         logits, maps = grad_cam(model, x)
         probability = torch.sigmoid(logits.double() / self.card.temperature).item()

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from helpers import labelled_folder, save_untrained
+from sqlalchemy import create_engine, text
 
 # Small networks gain nothing from more threads, which on a busy machine wait for each other.
 torch.set_num_threads(1)
@@ -25,3 +26,42 @@ def weights_dir(tmp_path_factory):
         torch.manual_seed(0)
         save_untrained(folder, "mobilenet_v2", auroc=0.5)
     return folder
+
+
+# The same promises on every database: SQLite always, PostgreSQL where one is named.
+POSTGRESQL = os.environ.get("HERITAGE_TEST_DATABASE_URL", "")
+
+
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])
+def database_url(request):
+    """The URL of an empty database; empty for the default, SQLite in the store's folder."""
+    if request.param == "sqlite":
+        return ""
+    engine = create_engine(POSTGRESQL)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return POSTGRESQL
+
+
+@pytest.fixture
+def open_store(tmp_path, database_url):
+    """Opens the one store of this test, anew on each call."""
+    from heritage.surveys import SurveyStore
+
+    opened = []
+
+    def open_one():
+        opened.append(SurveyStore(tmp_path / "surveys", database_url))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store):
+    """An empty store of surveys."""
+    return open_store()

@@ -18,7 +18,10 @@ PLAIN = {"displayModeBar": False}
 def learning_curves(history: Sequence[EpochRecord]) -> tuple[go.Figure, go.Figure]:
     """Loss on train and validation, and how well validation photos are told apart, by epoch."""
     epochs = [record.epoch for record in history]
-    loss, skill = _figure("Loss (lower is better)"), _figure("On validation (higher is better)")
+    loss, skill = (
+        new_figure("Loss (lower is better)"),
+        new_figure("On validation (higher is better)"),
+    )
     loss.add_scatter(x=epochs, y=[r.train_loss for r in history], name="Train")
     loss.add_scatter(x=epochs, y=[r.validation_loss for r in history], name="Validation")
     skill.add_scatter(x=epochs, y=[r.validation_auroc for r in history], name="AUROC")
@@ -37,7 +40,7 @@ def confusion_chart(confusion: dict[str, int]) -> go.Figure:
     names = ("damaged", "sound")
     counts = [[confusion.get(f"{t}_called_{a}", 0) for a in names] for t in names]
     shares = [[n / max(1, sum(row)) for n in row] for row in counts]
-    figure = _figure("")
+    figure = new_figure("")
     figure.add_heatmap(
         z=shares,
         x=[f"called {name}" for name in names],
@@ -65,7 +68,7 @@ def reliability_chart(
     after: Sequence[dict[str, float]], before: Sequence[dict[str, float]]
 ) -> go.Figure:
     """Share of damaged photos against the probability told; on the diagonal it is honest."""
-    figure = _figure("")
+    figure = new_figure("")
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],
@@ -96,7 +99,7 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
     Args:
         rows: `title`, `accuracy_percent` with `low` and `high`, `speed_ratio`, `size_mb` each.
     """
-    figure = _figure("", height_px=420)
+    figure = new_figure("", height_px=420)
     for row in rows:
         figure.add_scatter(
             x=[row["speed_ratio"]],
@@ -130,7 +133,7 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
 
 def faithfulness_chart(curves: dict[str, list[float]]) -> go.Figure:
     """Damage % while the hottest places are hidden or uncovered first, and in random order."""
-    figure = _figure("")
+    figure = new_figure("")
     names = {
         "deletion": "hottest hidden first",
         "deletion_random": "hidden at random",
@@ -151,7 +154,8 @@ def faithfulness_chart(curves: dict[str, list[float]]) -> go.Figure:
     return figure
 
 
-def _figure(title: str, height_px: int = HEIGHT_PX) -> go.Figure:
+def new_figure(title: str = "", height_px: int = HEIGHT_PX) -> go.Figure:
+    """An empty figure in the look of all charts."""
     figure = go.Figure()
     figure.update_layout(
         title={"text": title, "font": {"size": 15}},

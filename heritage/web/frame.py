@@ -12,10 +12,15 @@ from streamlit.errors import StreamlitPageNotFoundError
 from heritage.errors import HeritageError
 
 _HERE = Path(__file__).parent
-KEPT_CHOICES = {"checkpoint", "colour_map", "hot_only", "boxes", "training_data", "train_backbone"}
+KEPT_CHOICES = {
+    *("checkpoint", "colour_map", "hot_only", "boxes", "training_data", "train_backbone"),
+    *("verdict_by", "verdict_onwards", "detail_heat", "pictures_heat", "table_thumbnails"),
+}
 _PAGES = (
     ("app.py", "Home", ":material/home:"),
     ("pages/1_Inspect.py", "Inspect", ":material/search:"),
+    ("pages/2_Triage.py", "Triage", ":material/format_list_numbered:"),
+    ("pages/3_Surveys.py", "Surveys", ":material/folder_open:"),
     ("pages/4_Backbones.py", "Backbones", ":material/leaderboard:"),
     ("pages/5_Train.py", "Train", ":material/model_training:"),
 )

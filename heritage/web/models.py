@@ -100,7 +100,7 @@ def photo_url(sha256: str, _photo: Photo) -> str:
     """The photo as a JPEG `data:` URL, long side at most `VIEW_SIDE_PX`."""
     from heritage.exports import encode_jpeg
 
-    return _data_url("image/jpeg", encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX)))
+    return data_url("image/jpeg", encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX)))
 
 
 @st.cache_data(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
@@ -119,8 +119,9 @@ def heat_url(
     width, height = _inspection.width, _inspection.height
     scale = HEAT_SIDE_PX / max(width, height)
     heat = _inspection.heat_at(max(1, round(height * scale)), max(1, round(width * scale)))
-    return _data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
+    return data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
 
 
-def _data_url(mime: str, data: bytes) -> str:
+def data_url(mime: str, data: bytes) -> str:
+    """`data` as a URL that needs no server."""
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,216 @@
+"""`python -m heritage triage`: a photo set in, the priority table out."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from heritage.bands import BandThresholds
+from heritage.cards import default_name, read_card, weights_dir, write_atomically
+from heritage.errors import HeritageError, StoreError
+
+OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+JOURNAL_END = ".unfinished"
+ALONE = "triage"  # the one survey of a journal
+
+
+def add_triage(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    triage = commands.add_parser(
+        "triage",
+        help="a photo set as a priority table",
+        description="SOURCE is a folder, a ZIP or a photo. Photos that cannot be read are rows "
+        "with their error, and the exit status is 1. What a killed run was through with is kept: "
+        "give the same command with --resume.",
+    )
+    triage.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
+    for name, text in (
+        ("csv", "the priority table as CSV"),
+        ("xlsx", "the same as a workbook with thumbnails"),
+        ("pdf", "a report for people"),
+        ("geojson", "the photos that have a position, for GIS"),
+        ("zip", "all of these and the overlays of the urgent photos"),
+    ):
+        triage.add_argument(f"--{name}", type=Path, metavar=f"OUT.{name}", help=text)
+    triage.add_argument("--backbone", metavar="NAME", help="checkpoint to use (default: the best)")
+    triage.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
+    triage.add_argument(
+        "--survey", metavar="NAME", help="keep photos and answers as a survey, for the app too"
+    )
+    triage.add_argument("--site", default="", help="of the survey: where it is")
+    triage.add_argument(
+        "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="of the survey: of the visit"
+    )
+    triage.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
+    triage.add_argument("--restart", action="store_true", help="forget what one was through with")
+    bands = BandThresholds()
+    for name, start in (
+        ("urgent", bands.urgent_percent),
+        ("high", bands.high_percent),
+        ("watch", bands.watch_percent),
+    ):
+        triage.add_argument(
+            f"--{name}",
+            type=float,
+            default=start,
+            metavar="PERCENT",
+            help=f"damage %% from which the band {name.capitalize()} begins ({start:g})",
+        )
+    triage.set_defaults(run=_triage, parser=triage)
+
+
+def _triage(options: argparse.Namespace, given: list[str]) -> int:
+    thresholds = _thresholds(options)
+    if not (options.survey or any(getattr(options, kind) for kind in KINDS)):
+        options.parser.error(
+            "say what for: --csv, --xlsx, --pdf, --geojson, --zip or --survey"
+        )
+    if options.resume and options.restart:
+        options.parser.error("--resume and --restart cannot both be meant")
+    card = read_card(options.weights / f"{options.backbone or default_name(options.weights)}.json")
+    _check_writable(options)
+
+    from heritage.handover import Handover
+    from heritage.sources import list_files
+    from heritage.surveys import DONE, SurveyStore
+    from heritage.triage import share_cores, triage
+
+    listing = list_files(options.sources)
+    if listing.left_out:
+        print(f"left out {listing.left_out} files that are no photos", file=sys.stderr)
+    if not listing.sources:
+        raise StoreError(
+            ", ".join(str(source) for source in options.sources),
+            "there is no photo in it",
+            "name a folder, a ZIP or photos",
+        )
+    journal = None if options.survey else _journal(options)
+    store = SurveyStore() if journal is None else SurveyStore(journal, _sqlite(journal))
+    survey = store.find_survey(options.survey or ALONE)
+    if survey and journal is None and not options.resume:
+        raise StoreError(
+            options.survey, "there is a survey of this name", "add --resume to go on with it"
+        )
+    if survey is None:
+        survey = store.create_survey(
+            options.survey or ALONE,
+            site=options.site,
+            visited_on=options.date,
+            thresholds=thresholds,
+        )
+    store.add_photos(survey.id, listing.sources)
+    run = store.run_with(survey.id, card)
+    share_cores()
+    with _bar(run.photos) as advance:
+        run = triage(store, run.id, weights=options.weights, keep=journal is None, listen=advance)
+    if run.status != DONE:
+        raise StoreError(
+            options.survey or "triage",
+            "another process works on it" if run.unfinished else "it was stopped",
+            "wait for it, or give the command again with --resume",
+        )
+    handover = Handover.of(store, run.id)
+    for kind in KINDS:
+        path = getattr(options, kind)
+        if path:
+            data = getattr(handover, kind)()
+            _write(path, data.encode() if isinstance(data, str) else data)
+            print(path)
+    _tell_failures(handover.rows)
+    store.close()
+    if journal:
+        shutil.rmtree(journal, ignore_errors=True)
+    return SOME_FAILED if run.failed else OK
+
+
+KINDS = ("csv", "xlsx", "pdf", "geojson", "zip")
+
+
+def _thresholds(options: argparse.Namespace) -> BandThresholds:
+    try:
+        return BandThresholds(options.urgent, options.high, options.watch)
+    except ValueError as error:
+        return options.parser.error(str(error))
+
+
+def _outputs(options: argparse.Namespace) -> list[Path]:
+    return [path for kind in KINDS if (path := getattr(options, kind))]
+
+
+def _check_writable(options: argparse.Namespace) -> None:
+    """Finds out before hours of work, not after, that a file has nowhere to go."""
+    for path in _outputs(options):
+        if path.is_dir() or not path.resolve().parent.is_dir():
+            reason = "this is a folder" if path.is_dir() else "its folder is not there"
+            raise StoreError(str(path), reason, "name a file in a folder that is there")
+
+
+def _journal(options: argparse.Namespace) -> Path:
+    """The folder that remembers what is done until the last file is written."""
+    first = _outputs(options)[0].resolve()
+    journal = first.with_name(first.name + JOURNAL_END)
+    if options.restart:
+        shutil.rmtree(journal, ignore_errors=True)
+    elif journal.exists() and not options.resume:
+        raise StoreError(
+            journal.name,
+            "an earlier triage was cut off here",
+            "add --resume to go on, or --restart to begin anew",
+        )
+    with suppress(FileExistsError):
+        journal.mkdir()
+    return journal
+
+
+def _sqlite(journal: Path) -> str:
+    """The journal stays a file, whatever database the surveys are in."""
+    return f"sqlite:///{journal / 'journal.sqlite3'}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise StoreError(
+            str(path),
+            f"it cannot be written ({error.strerror})",
+            "make room or name another file, then add --resume",
+        ) from error
+
+
+def _tell_failures(rows: Sequence[Any]) -> None:
+    for row in rows:
+        if row.error:
+            print(HeritageError(row.photo, *_reason_and_advice(row.error)), file=sys.stderr)
+
+
+def _reason_and_advice(error: str) -> tuple[str, str]:
+    reason, _, advice = error.partition("; ")
+    return reason, advice
+
+
+@contextmanager
+def _bar(photos: int) -> Iterator[Callable[[Any], None]]:
+    """A progress bar that is told of each run as it stands."""
+    from rich.progress import TextColumn
+
+    from heritage.terminal import progress_bar
+
+    first: list[Any] = []
+    with progress_bar(TextColumn("{task.fields[speed]}")) as progress:
+        task = progress.add_task("photos", total=photos, speed="")
+
+        def advance(run: Any) -> None:
+            if not first:
+                first.append(run)
+            worked = run.seconds - first[0].seconds
+            speed = f"{(run.done - first[0].done) / worked:.1f} photos/s" if worked > 1 else ""
+            progress.update(task, completed=run.done, speed=speed)
+
+        yield advance

@@ -1,0 +1,226 @@
+"""What leaves a survey: tables, report, map, everything as one archive, and labels to train on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from heritage.errors import PhotoError
+from heritage.exports import blended, draw_regions, encode_jpeg, safe_stem
+from heritage.inspection import Inspection
+from heritage.photos import Photo, open_photo
+from heritage.priority import DAMAGED, SOUND, PriorityRow, ranked
+from heritage.report import priority_pdf
+from heritage.spreadsheets import (
+    SurveyFacts,
+    priority_csv,
+    priority_geojson,
+    priority_xlsx,
+    survey_zip,
+)
+from heritage.store.files import SUFFIX
+from heritage.surveys import Run, Survey, SurveyStore
+
+REPORT_SIDE_PX = 1000
+OVERLAY_SIDE_PX = 1600
+OPACITY_PERCENT = 60
+MOST_OVERLAYS = 200
+
+
+def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Inspection | None:
+    """What a run found in a photo, as if it had been inspected just now; None without an answer."""
+    if row.damage_percent is None or row.width is None or row.height is None:
+        return None
+    heat = store.heat(run_id, row.photo_id)
+    return Inspection(
+        photo=row.photo,
+        sha256=row.sha256,
+        width=row.width,
+        height=row.height,
+        backbone=row.backbone,
+        damage_percent=row.damage_percent,
+        affected_percent=row.affected_percent or 0.0,
+        band=row.band,
+        unsure=row.unsure,
+        evidence=row.evidence,
+        regions=row.regions,
+        taken_at=row.taken_at,
+        camera=row.camera,
+        latitude=row.latitude,
+        longitude=row.longitude,
+        warnings=row.warnings,
+        grid=np.zeros((1, 1), np.float32) if heat is None else heat,
+    )
+
+
+@dataclass(frozen=True)
+class Handover:
+    """One run of one survey on its way out; each method makes one file.
+
+    Attributes:
+        rows: The photos in order of urgency.
+        root: The only folder that photos may be read from where they lie.
+    """
+
+    store: SurveyStore
+    survey: Survey
+    run: Run
+    rows: Sequence[PriorityRow]
+    root: Path | None = None
+
+    @classmethod
+    def of(cls, store: SurveyStore, run_id: int, root: Path | None = None) -> Handover:
+        """The run with its rows ranked by the survey's thresholds.
+
+        Raises:
+            StoreError: There is no such run.
+        """
+        run = store.run(run_id)
+        survey = store.survey(run.survey_id)
+        return cls(store, survey, run, ranked(store.rows(run_id), survey.thresholds), root)
+
+    @property
+    def facts(self) -> SurveyFacts:
+        """What stands at the head of tables and report."""
+        day = self.survey.visited_on
+        return SurveyFacts(
+            name=self.survey.name,
+            site=self.survey.site,
+            date=day.isoformat() if day else None,
+            checkpoint_title=self.run.card.title,
+            thresholds=self.survey.thresholds,
+            made_at=datetime.now(UTC).isoformat(timespec="minutes"),
+        )
+
+    def csv(self) -> bytes:
+        """The priority table as CSV."""
+        return priority_csv(self.rows)
+
+    def xlsx(self) -> bytes:
+        """The priority table as a workbook with thumbnails."""
+        return priority_xlsx(
+            self.rows, self.facts, thumbnail=lambda row: self.store.files.thumbnail(row.sha256)
+        )
+
+    def geojson(self) -> str:
+        """The photos that have a position."""
+        return priority_geojson(self.rows)
+
+    def pdf(self) -> bytes:
+        """The report for people."""
+        return priority_pdf(self.rows, self.facts, self.run.card, overlay=self.overlay)
+
+    def zip(self) -> bytes:
+        """Everything, with the overlays of the most urgent photos."""
+        urgent = [row for row in self.rows if row.band == "Urgent" or row.verdict == DAMAGED]
+        overlays: dict[str, Callable[[], bytes | None]] = {}
+        for row in urgent[:MOST_OVERLAYS]:
+            stem = safe_stem(PurePosixPath(row.photo).name)
+            overlays[f"{row.rank:04d}-{stem}.jpg"] = lambda row=row: self.overlay(  # type: ignore[misc]
+                row, OVERLAY_SIDE_PX
+            )
+        return survey_zip(
+            {
+                "survey.csv": self.csv(),
+                "survey.xlsx": self.xlsx(),
+                "survey.pdf": self.pdf(),
+                "survey.geojson": self.geojson().encode(),
+                **{
+                    f"overlays/{name}": data
+                    for name, make in overlays.items()
+                    if (data := make()) is not None
+                },
+            }
+        )
+
+    def overlay(self, row: PriorityRow, side_px: int = REPORT_SIDE_PX) -> bytes | None:
+        """The photo with its heat and boxes as JPEG bytes; None where it cannot be had."""
+        inspection = stored_inspection(self.store, self.run.id, row)
+        if inspection is None:
+            return None
+        try:
+            photo = self.photo(row)
+            picture = Image.fromarray(
+                blended(photo, inspection, opacity_percent=OPACITY_PERCENT, side_px=side_px)
+            )
+        except PhotoError:
+            return None
+        scale = picture.width / photo.width
+        draw_regions(picture, inspection.regions, scale=scale)
+        return encode_jpeg(np.asarray(picture))
+
+    def photo(self, row: PriorityRow) -> Photo:
+        """The photo itself.
+
+        Raises:
+            PhotoError: It is gone or cannot be read.
+        """
+        kept = self.store.photo(row.photo_id)
+        return open_photo(self.store.photo_bytes(kept, self.root), row.photo)
+
+
+def labelled_rows(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
+    """The photos whose verdict can be learned from, each only once."""
+    found: dict[str, PriorityRow] = {}
+    for row in rows:
+        if row.verdict in (DAMAGED, SOUND) and row.sha256:
+            found.setdefault(row.sha256, row)
+    return list(found.values())
+
+
+def training_manifest(store: SurveyStore, runs: Sequence[int]) -> str:
+    """A manifest of all kept photos with a verdict, for `heritage train` on this computer.
+
+    The columns are `path, label, source, group`: a survey is a source and a building a group, so
+    that no building is learned from and tested on.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "source", "group"))
+    seen: set[str] = set()
+    for run_id in runs:
+        survey = store.survey(store.run(run_id).survey_id)
+        for row in labelled_rows(store.rows(run_id)):
+            kept = store.photo(row.photo_id)
+            if row.sha256 in seen or not kept.suffix:
+                continue
+            seen.add(row.sha256)
+            path = store.files.path(kept.sha256, kept.suffix)
+            writer.writerow((path, row.verdict, survey.name, row.building or survey.name))
+    return text.getvalue()
+
+
+def training_folder(handover: Handover) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of `damaged/BUILDING/PHOTO` and `sound/…`, as `heritage train` takes them.
+
+    Photos that are gone are left out.
+    """
+    used: set[str] = set()
+    for row in labelled_rows(handover.rows):
+        try:
+            photo = handover.photo(row)
+        except PhotoError:
+            continue
+        building = safe_stem(row.building) if row.building else "photos"
+        stem = safe_stem(PurePosixPath(row.photo).name)
+        name = f"{row.verdict}/{building}/{stem}-{row.sha256[:8]}.{SUFFIX[photo.format]}"
+        if name.casefold() not in used:
+            used.add(name.casefold())
+            yield name, photo.data
+
+
+def training_zip(handover: Handover) -> bytes:
+    """The photos with a verdict as one archive of the folders that `heritage train` takes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in training_folder(handover):
+            archive.writestr(name, data)
+    return buffer.getvalue()

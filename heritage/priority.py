@@ -1,0 +1,142 @@
+"""The priority table: what to look at first, by the expert's word before the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from heritage.bands import BandThresholds
+from heritage.overlays import Region
+
+DAMAGED, SOUND, UNSURE = "damaged", "sound", "unsure"
+VERDICTS = (DAMAGED, SOUND, UNSURE)
+
+
+@dataclass(frozen=True)
+class PriorityRow:
+    """One photo of a survey as the table, the CSV and the report show it.
+
+    Attributes:
+        rank: Place in the order of urgency, from 1.
+        photo: What the photo is called: its name, with the folders it lay in.
+        building: Folder name, or what the user called it.
+        damage_percent: Calibrated probability × 100; None where the photo was not (yet) inspected.
+        affected_percent: Share of the photo at or above the hot threshold, in percent.
+        band: Urgent, High, Watch or Sound; empty where there is no damage %.
+        verdict: `damaged`, `sound`, `unsure`, or empty.
+        note: What the expert wrote with the verdict.
+        backbone: Name of the checkpoint that answered.
+        width: Upright width in pixels.
+        height: Upright height in pixels.
+        taken_at: ISO 8601 date and time by the camera's clock.
+        latitude: Degrees north.
+        longitude: Degrees east.
+        sha256: Hash of the file's bytes; empty where it could not be read at all.
+        duplicate_of: Name of the first photo with the same bytes, or empty.
+        warnings: What about the photo makes the answer less trustworthy.
+        error: Why the photo could not be read, in words, or empty.
+        similar_group: Number shared by photos that look nearly the same, from 1; None alone.
+        unsure: Whether answers like this were too often wrong on validation to go by them.
+        verdict_by: Who gave the verdict.
+        verdict_at: ISO 8601 time of the verdict, UTC.
+        camera: Make and model.
+        evidence: False when nothing in the photo speaks for damage.
+        regions: Hot areas in photo pixels, hottest first.
+        photo_id: Key in the store.
+    """
+
+    photo: str
+    building: str = ""
+    rank: int = 0
+    damage_percent: float | None = None
+    affected_percent: float | None = None
+    band: str = ""
+    verdict: str = ""
+    note: str = ""
+    backbone: str = ""
+    width: int | None = None
+    height: int | None = None
+    taken_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    sha256: str = ""
+    duplicate_of: str = ""
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    similar_group: int | None = None
+    unsure: bool = False
+    verdict_by: str = ""
+    verdict_at: str | None = None
+    camera: str | None = None
+    evidence: bool = False
+    regions: tuple[Region, ...] = ()
+    photo_id: int = field(default=0, compare=False)
+
+
+def ranked(rows: Iterable[PriorityRow], thresholds: BandThresholds) -> list[PriorityRow]:
+    """`rows` in order of urgency with `rank` and `band` filled in.
+
+    A verdict outranks the model: photos found damaged come first, those found sound last, the
+    rest between them; within each by damage %. Photos without an answer follow those found
+    sound, errors at the very end. Equal photos keep the order they came in.
+    """
+    return [
+        replace(
+            row,
+            rank=rank,
+            band="" if row.damage_percent is None else thresholds.band(row.damage_percent).name,
+        )
+        for rank, row in enumerate(sorted(rows, key=_urgency), start=1)
+    ]
+
+
+def _urgency(row: PriorityRow) -> tuple[int, float]:
+    percent = row.damage_percent
+    if row.verdict == DAMAGED:
+        tier = 0
+    elif row.verdict == SOUND:
+        tier = 2
+    elif percent is None:
+        tier = 4 if row.error else 3
+    else:
+        tier = 1
+    return tier, -(percent if percent is not None else -1.0)
+
+
+def similar_groups(pairs: Iterable[tuple[int, int]], count: int) -> list[int | None]:
+    """Numbers the groups that `pairs` of indices below `count` connect, from 1.
+
+    Returns:
+        One entry per index: the number of its group, None where it stands alone.
+    """
+    found = list(pairs)
+    if not found:
+        return [None] * count
+    left, right = zip(*found, strict=True)
+    near = coo_matrix((np.ones(len(found)), (left, right)), shape=(count, count))
+    _, labels = connected_components(near, directed=False)
+    sizes = np.bincount(labels)
+    numbers: dict[int, int] = {}
+    return [
+        numbers.setdefault(int(label), len(numbers) + 1) if sizes[label] > 1 else None
+        for label in labels
+    ]
+
+
+def agreement(rows: Sequence[PriorityRow], threshold_percent: float) -> dict[str, int]:
+    """How often verdicts and model agree: counts of `VERDICT_as_ANSWER`.
+
+    The model's answer is `damaged` from `threshold_percent` on. Photos without a verdict or an
+    answer, and verdicts of `unsure`, are left out; duplicates count once.
+    """
+    counts = {f"{verdict}_as_{answer}": 0 for verdict in VERDICTS[:2] for answer in VERDICTS[:2]}
+    for row in rows:
+        if row.damage_percent is None or row.verdict not in VERDICTS[:2] or row.duplicate_of:
+            continue
+        answer = DAMAGED if row.damage_percent >= threshold_percent else SOUND
+        counts[f"{row.verdict}_as_{answer}"] += 1
+    return counts

@@ -1,0 +1,135 @@
+"""The survey database: where it is, how it is opened, and how an older one is brought up to date.
+
+SQLite in `surveys/` by default; PostgreSQL or another where `HERITAGE_DATABASE_URL` says so.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from filelock import FileLock
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from heritage.errors import StoreError
+
+ROOT = Path(__file__).resolve().parents[2]
+DATABASE = "surveys.sqlite3"
+BUSY_S = 60  # how long one waits for another who writes
+MIGRATION_LOCK = 0x4E41  # any number of ours: PostgreSQL's advisory lock while migrating
+
+
+def surveys_dir() -> Path:
+    """The folder of kept photos and the database: `HERITAGE_SURVEYS`, else `surveys/` here."""
+    return Path(os.environ.get("HERITAGE_SURVEYS") or ROOT / "surveys").resolve()
+
+
+def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) -> Engine:
+    """Opens the database, making it on first use and bringing an older one up to date.
+
+    Args:
+        url: SQLAlchemy URL; by default `HERITAGE_DATABASE_URL`, else SQLite in `folder`.
+        folder: Where the SQLite file is; by default `surveys_dir()`.
+
+    Raises:
+        StoreError: It cannot be opened, or is newer than this program.
+    """
+    url = url or os.environ.get("HERITAGE_DATABASE_URL") or ""
+    folder = folder or surveys_dir()
+    try:
+        if not url:
+            folder.mkdir(parents=True, exist_ok=True)
+            url = f"sqlite:///{folder / DATABASE}"
+        engine = create_engine(_with_driver(url), **_options(url))
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+        try:
+            if migrate:
+                _migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+    except CommandError as error:
+        raise StoreError(
+            "surveys", "the database was made by a newer Heritage", "update this program"
+        ) from error
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise StoreError(
+            "surveys", f"the database cannot be opened ({_reason(error)})", _advice(error)
+        ) from error
+    return engine
+
+
+def _with_driver(url: str) -> Any:
+    """The URL with the driver that is installed, where none is named."""
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_S}}
+    return {"pool_pre_ping": True}
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    return config
+
+
+def _migrate(engine: Engine) -> None:
+    head = _scripts().get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == head:
+            return
+    with _alone(engine), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _alone(engine: Engine) -> Any:
+    """SQLite cannot lock a database for a migration without making it first."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return nullcontext()
+    return FileLock(f"{engine.url.database}.lock", timeout=BUSY_S)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ArgumentError | NoSuchModuleError):
+        return "HERITAGE_DATABASE_URL is no URL of a database we know"
+    told = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+    return str(told).strip().split("\n")[0][:200]
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return "check the folder named by HERITAGE_SURVEYS"
+    return "check that it is there and that you may write to it"

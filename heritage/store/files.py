@@ -1,0 +1,105 @@
+"""Photos kept by the hash of their bytes, and small pictures of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from heritage.errors import PhotoError
+
+SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "HEIF": "heic"}
+UNKNOWN_SUFFIX = "bin"  # kept all the same: the user gave it, and may ask why it was not read
+
+
+class PhotoFiles:
+    """A folder of photos by content: the same bytes are there once, however often they are given.
+
+    Names are made of the hash and never of what the user called the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, sha256: str, suffix: str) -> Path:
+        """Where the photo with this hash is or would be."""
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not suffix.isalnum():
+            raise ValueError("this is no hash of a kept photo")
+        return self.folder / "photos" / sha256[:2] / f"{sha256}.{suffix}"
+
+    def keep(self, data: bytes, sha256: str, suffix: str) -> None:
+        """Writes the photo unless it is there; whole or not at all.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        _write(self.path(sha256, suffix), data)
+
+    def read(self, name: str, sha256: str, suffix: str) -> bytes:
+        """The bytes of a kept photo.
+
+        Raises:
+            PhotoError: It is gone or cannot be read.
+        """
+        try:
+            return self.path(sha256, suffix).read_bytes()
+        except OSError as error:
+            raise PhotoError(
+                name, "the kept photo is gone from this computer", "add it to the survey again"
+            ) from error
+
+    def keep_thumbnail(self, sha256: str, jpeg: bytes) -> None:
+        """Writes the small picture of a photo unless it is there."""
+        _write(self._thumbnail_path(sha256), jpeg)
+
+    def thumbnail(self, sha256: str) -> bytes | None:
+        """JPEG bytes of the small picture; None where there is none."""
+        with suppress(OSError, ValueError):
+            return self._thumbnail_path(sha256).read_bytes()
+        return None
+
+    def forget(self, sha256: str) -> None:
+        """Removes the photo and its small picture."""
+        for path in (
+            *self.folder.glob(f"photos/{sha256[:2]}/{sha256}.*"),
+            self._thumbnail_path(sha256),
+        ):
+            path.unlink(missing_ok=True)
+
+    def incoming(self, survey_id: int) -> Path:
+        """A new path for an archive whose photos are being taken into a survey."""
+        folder = self._incoming_folder(survey_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{uuid4().hex}.zip"
+
+    def is_incoming(self, path: str) -> bool:
+        """Whether a path is that of an archive put aside here."""
+        return Path(path).is_relative_to(self.folder / "incoming")
+
+    def drop_incoming(self, survey_id: int) -> None:
+        """Removes the archives of a survey."""
+        shutil.rmtree(self._incoming_folder(survey_id), ignore_errors=True)
+
+    def _incoming_folder(self, survey_id: int) -> Path:
+        return self.folder / "incoming" / str(survey_id)
+
+    def _thumbnail_path(self, sha256: str) -> Path:
+        return self.folder / "thumbnails" / sha256[:2] / f"{sha256}.jpg"
+
+
+def _write(path: Path, data: bytes) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # two may write it at once
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

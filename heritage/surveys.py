@@ -1,0 +1,939 @@
+"""Surveys kept in a database: photos, runs of checkpoints over them, and the expert's verdicts."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import psutil
+from sqlalchemy import CursorResult, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from heritage.bands import BandThresholds
+from heritage.cards import ModelCard, card_from_values
+from heritage.duplicates import close_pairs
+from heritage.errors import StoreError
+from heritage.overlays import Region
+from heritage.priority import VERDICTS, PriorityRow, similar_groups
+from heritage.sources import Source, read_source
+from heritage.store.database import connect, surveys_dir
+from heritage.store.files import PhotoFiles
+from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
+
+WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
+STOPPED, FAILED, DONE = "stopped", "failed", "done"
+UNFINISHED = (WAITING, RUNNING, STOPPING)
+SILENT_S = 60  # a worker that has not been heard of for so long is taken for dead
+LONGEST_NAME = 200
+LONGEST_NOTE = 5000
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A photo set triaged together.
+
+    Attributes:
+        site: Where it is, in the user's words.
+        visited_on: When the photos were taken, as the user says.
+        created_at: When it was entered, UTC.
+        thresholds: Damage % at which its bands begin.
+        photos: How many photos it has.
+        edits: Counts changes to what its table shows beside runs and verdicts.
+    """
+
+    id: int
+    name: str
+    site: str
+    visited_on: date | None
+    created_at: datetime
+    thresholds: BandThresholds
+    photos: int
+    edits: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One checkpoint let loose on a survey.
+
+    Attributes:
+        checkpoint: Name of the checkpoint.
+        card: Its card as it was then.
+        status: `waiting`, `running`, `stopping`, `stopped`, `failed` or `done`.
+        error: Why it failed, in words.
+        created_at: When it was asked for, UTC.
+        seconds: Time worked on it, pauses left out.
+        done: Photos it is through with, unreadable ones too.
+        failed: Unreadable ones among them.
+        photos: Photos of the survey.
+    """
+
+    id: int
+    survey_id: int
+    checkpoint: str
+    card: ModelCard
+    status: str
+    error: str
+    created_at: datetime
+    seconds: float
+    done: int
+    failed: int
+    photos: int
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether somebody works on it, or will."""
+        return self.status in UNFINISHED
+
+
+@dataclass(frozen=True)
+class KeptPhoto:
+    """What is known of one photo of a survey before it is inspected."""
+
+    id: int
+    survey_id: int
+    name: str
+    source: Source
+    sha256: str
+    suffix: str
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What the bytes of a photo tell.
+
+    Attributes:
+        suffix: Of the kept file; empty where none is kept.
+        perceptual_hash: 16 hexadecimal digits.
+    """
+
+    sha256: str
+    suffix: str
+    width: int | None = None
+    height: int | None = None
+    taken_at: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    perceptual_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a run says of a photo, or why it says nothing.
+
+    Attributes:
+        heat: Raw heat (h, w) at the heat-map layer's resolution.
+    """
+
+    damage_percent: float | None = None
+    affected_percent: float | None = None
+    unsure: bool = False
+    evidence: bool = False
+    regions: tuple[Region, ...] = ()
+    warnings: tuple[str, ...] = ()
+    heat: np.ndarray | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What somebody said of a photo; `given_at` is UTC."""
+
+    verdict: str
+    note: str
+    given_by: str
+    given_at: datetime
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A building as one survey found it.
+
+    Attributes:
+        when: The date of the visit, or else that of the entry.
+        rows: Its photos, by the last run with any results.
+    """
+
+    survey: Survey
+    when: date
+    rows: tuple[PriorityRow, ...]
+
+
+class SurveyStore:
+    """All surveys of one database and the photos kept for them; safe to share between threads.
+
+    Args:
+        folder: Where photos, and by default the database, are kept.
+        url: SQLAlchemy URL of another database.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+
+    def __init__(self, folder: Path | None = None, url: str = "") -> None:
+        self.folder = folder or surveys_dir()
+        self.engine: Engine = connect(url, self.folder)
+        self.files = PhotoFiles(self.folder)
+
+    def close(self) -> None:
+        """Closes the connections; the next use opens new ones."""
+        self.engine.dispose()
+
+    # --- surveys ---------------------------------------------------------------------------
+
+    def create_survey(
+        self,
+        name: str,
+        *,
+        site: str = "",
+        visited_on: date | None = None,
+        thresholds: BandThresholds = BandThresholds(),
+    ) -> Survey:
+        """Enters an empty survey.
+
+        Raises:
+            StoreError: The name is empty, too long, or taken.
+        """
+        row = SurveyRow(
+            name=_checked_name(name),
+            site=site.strip()[:LONGEST_NAME],
+            visited_on=visited_on,
+            created_at=_now(),
+            **asdict(thresholds),
+        )
+        with Session(self.engine) as session:
+            session.add(row)
+            try:
+                session.commit()
+            except IntegrityError as error:
+                raise _name_taken(name) from error
+            return self._survey(row, 0)
+
+    def surveys(self) -> list[Survey]:
+        """All surveys, the latest first."""
+        count = (
+            select(PhotoRow.survey_id, func.count().label("n"))
+            .group_by(PhotoRow.survey_id)
+            .subquery()
+        )
+        query = (
+            select(SurveyRow, func.coalesce(count.c.n, 0))
+            .outerjoin(count, count.c.survey_id == SurveyRow.id)
+            .order_by(SurveyRow.created_at.desc(), SurveyRow.id.desc())
+        )
+        with Session(self.engine) as session:
+            return [self._survey(row, n) for row, n in session.execute(query)]
+
+    def survey(self, survey_id: int) -> Survey:
+        """One survey.
+
+        Raises:
+            StoreError: There is none of this number.
+        """
+        with Session(self.engine) as session:
+            row = session.get(SurveyRow, survey_id)
+            if row is None:
+                raise _no_survey(survey_id)
+            photos = select(func.count()).where(PhotoRow.survey_id == survey_id)
+            return self._survey(row, session.scalar(photos) or 0)
+
+    def find_survey(self, name: str) -> Survey | None:
+        """The survey called `name`, if there is one."""
+        with Session(self.engine) as session:
+            found = session.scalar(select(SurveyRow.id).where(SurveyRow.name == name.strip()))
+        return self.survey(found) if found is not None else None
+
+    def edit_survey(
+        self,
+        survey_id: int,
+        *,
+        name: str | None = None,
+        site: str | None = None,
+        visited_on: date | None = None,
+        thresholds: BandThresholds | None = None,
+    ) -> None:
+        """Changes what is given; the date too, if the name is.
+
+        Raises:
+            StoreError: The name is taken, or the survey is gone.
+        """
+        values: dict[str, Any] = {"edits": SurveyRow.edits + 1}
+        if name is not None:
+            values |= {"name": _checked_name(name), "visited_on": visited_on}
+        if site is not None:
+            values["site"] = site.strip()[:LONGEST_NAME]
+        if thresholds is not None:
+            values |= asdict(thresholds)
+        with Session(self.engine) as session:
+            try:
+                done = session.execute(
+                    update(SurveyRow).where(SurveyRow.id == survey_id).values(values)
+                )
+                session.commit()
+            except IntegrityError as error:
+                raise _name_taken(name or "") from error
+        if not cast(CursorResult[Any], done).rowcount:
+            raise _no_survey(survey_id)
+
+    def rename_building(self, survey_id: int, photo_ids: Sequence[int], building: str) -> None:
+        """Says which building photos of a survey show."""
+        with Session(self.engine) as session:
+            self._edited(session, survey_id)
+            for some in _in_hundreds(photo_ids):
+                session.execute(
+                    update(PhotoRow)
+                    .where(PhotoRow.survey_id == survey_id, PhotoRow.id.in_(some))
+                    .values(building=building.strip()[:LONGEST_NAME])
+                )
+            session.commit()
+
+    def delete_survey(self, survey_id: int) -> None:
+        """Removes a survey with its runs and verdicts, and the photos no other survey has.
+
+        Raises:
+            StoreError: A run of it is in progress, or it is gone.
+        """
+        self.survey(survey_id)
+        if any(
+            run.status in (RUNNING, STOPPING) and self.alive(run.id) for run in self.runs(survey_id)
+        ):
+            raise StoreError("survey", "it is being triaged", "stop the run, then delete it")
+        with Session(self.engine) as session:
+            mine = select(PhotoRow.sha256).where(PhotoRow.survey_id == survey_id).distinct()
+            hashes = {sha256 for sha256 in session.scalars(mine) if sha256}
+            session.execute(delete(SurveyRow).where(SurveyRow.id == survey_id))
+            session.commit()
+            for some in _in_hundreds(sorted(hashes)):
+                still = select(PhotoRow.sha256).where(PhotoRow.sha256.in_(some))
+                for sha256 in set(some) - set(session.scalars(still)):
+                    self.files.forget(sha256)
+        self.files.drop_incoming(survey_id)
+
+    # --- photos ----------------------------------------------------------------------------
+
+    def add_photos(self, survey_id: int, sources: Iterable[Source]) -> int:
+        """Enters photos that are to be read from where they lie; those entered before are not
+        entered again.
+
+        Returns:
+            How many were new.
+        """
+        with Session(self.engine) as session:
+            self._edited(session, survey_id)
+            known = select(PhotoRow.source_path, PhotoRow.source_member).where(
+                PhotoRow.survey_id == survey_id
+            )
+            before = {(path, member) for path, member in session.execute(known)}
+            position = self._next_position(session, survey_id)
+            values: list[dict[str, Any]] = []
+            for source in sources:
+                if (source.path, source.member) in before:
+                    continue
+                values.append(
+                    {
+                        "survey_id": survey_id,
+                        "position": position + len(values),
+                        "name": source.photo,
+                        "building": source.building[:LONGEST_NAME],
+                        "source_path": source.path,
+                        "source_member": source.member,
+                        "source_error": source.error,
+                    }
+                )
+            if values:
+                session.execute(insert(PhotoRow), values)
+            session.commit()
+            return len(values)
+
+    def add_upload(
+        self, survey_id: int, name: str, building: str, data: bytes, sha256: str, suffix: str
+    ) -> None:
+        """Keeps the bytes of one photo and enters it.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        self.files.keep(data, sha256, suffix)
+        with Session(self.engine) as session:
+            self._edited(session, survey_id)
+            session.add(
+                PhotoRow(
+                    survey_id=survey_id,
+                    position=self._next_position(session, survey_id),
+                    name=name,
+                    building=building[:LONGEST_NAME],
+                    sha256=sha256,
+                    suffix=suffix,
+                )
+            )
+            session.commit()
+        # Whoever deleted the last other survey with it meanwhile may have removed the file.
+        self.files.keep(data, sha256, suffix)
+
+    def photo(self, photo_id: int) -> KeptPhoto:
+        """One photo.
+
+        Raises:
+            StoreError: It is gone.
+        """
+        with Session(self.engine) as session:
+            row = session.get(PhotoRow, photo_id)
+            if row is None:
+                raise StoreError("photo", "it is no longer there", "reload the page")
+            return _kept(row)
+
+    def photo_bytes(self, kept: KeptPhoto, root: Path | None = None) -> bytes:
+        """The bytes of a photo, from the store or from where it lies.
+
+        Args:
+            root: The only folder that photos may be read from where they lie.
+
+        Raises:
+            PhotoError: They are gone or cannot be read.
+        """
+        if kept.suffix:
+            return self.files.read(kept.name, kept.sha256, kept.suffix)
+        return read_source(kept.source, root=root)
+
+    def settle_incoming(self, run_id: int) -> None:
+        """Removes the archives of a survey once a run is through with what was in them."""
+        survey_id = self.run(run_id).survey_id
+        with Session(self.engine) as session:
+            query = (
+                select(PhotoRow, InspectionRow.error)
+                .outerjoin(
+                    InspectionRow,
+                    (InspectionRow.photo_id == PhotoRow.id) & (InspectionRow.run_id == run_id),
+                )
+                .where(PhotoRow.survey_id == survey_id, PhotoRow.suffix == "")
+            )
+            for photo, error in session.execute(query).all():
+                if self.files.is_incoming(photo.source_path):
+                    if error is None:  # still to be read
+                        return
+                    photo.source_error = photo.source_error or error
+            session.commit()
+        self.files.drop_incoming(survey_id)
+
+    def buildings(self) -> list[str]:
+        """Names of all buildings in all surveys."""
+        query = select(PhotoRow.building).where(PhotoRow.building != "").distinct()
+        with Session(self.engine) as session:
+            return sorted(session.scalars(query), key=str.casefold)
+
+    # --- runs ------------------------------------------------------------------------------
+
+    def create_run(self, survey_id: int, card: ModelCard) -> Run:
+        """Asks for a survey's photos to be inspected with a checkpoint; a worker takes it up."""
+        row = RunRow(
+            survey_id=survey_id,
+            checkpoint=card.name,
+            checkpoint_sha256=card.sha256,
+            card=asdict(card),
+            status=WAITING,
+            created_at=_now(),
+        )
+        with Session(self.engine) as session:
+            session.add(row)
+            session.commit()
+            return self.run(row.id)
+
+    def run_with(self, survey_id: int, card: ModelCard) -> Run:
+        """The latest run of a survey with this very checkpoint, set going again, or a new one."""
+        for run in self.runs(survey_id):
+            if run.checkpoint == card.name and run.card.sha256 == card.sha256:
+                self.resume(run.id)
+                return self.run(run.id)
+        return self.create_run(survey_id, card)
+
+    def run(self, run_id: int) -> Run:
+        """One run.
+
+        Raises:
+            StoreError: There is none of this number.
+        """
+        found = self._runs(RunRow.id == run_id)
+        if not found:
+            raise StoreError("run", "it is no longer there", "reload the page")
+        return found[0]
+
+    def runs(self, survey_id: int) -> list[Run]:
+        """The runs of a survey, the latest first."""
+        return self._runs(RunRow.survey_id == survey_id)
+
+    def unfinished_runs(self) -> list[Run]:
+        """Runs that somebody works on or is to, the oldest first."""
+        return self._runs(RunRow.status.in_(UNFINISHED))[::-1]
+
+    def pending(self, run_id: int) -> list[KeptPhoto]:
+        """Photos a run is not through with yet, in the order they were entered."""
+        done = select(InspectionRow.photo_id).where(InspectionRow.run_id == run_id)
+        with Session(self.engine) as session:
+            survey_id = select(RunRow.survey_id).where(RunRow.id == run_id).scalar_subquery()
+            query = (
+                select(PhotoRow)
+                .where(PhotoRow.survey_id == survey_id, PhotoRow.id.not_in(done))
+                .order_by(PhotoRow.position)
+            )
+            return [_kept(row) for row in session.scalars(query)]
+
+    def inspected(self, run_id: int) -> dict[str, int]:
+        """Hash to photo of everything a run has an answer to."""
+        query = (
+            select(PhotoRow.sha256, func.min(PhotoRow.id))
+            .join(InspectionRow, InspectionRow.photo_id == PhotoRow.id)
+            .where(InspectionRow.run_id == run_id, InspectionRow.error == "")
+            .group_by(PhotoRow.sha256)
+        )
+        with Session(self.engine) as session:
+            return dict(session.execute(query).all())
+
+    def record(
+        self, run_id: int, photo_id: int, facts: PhotoFacts | None, finding: Finding | int
+    ) -> None:
+        """Writes down what a run found; once it returns, that is not lost.
+
+        Args:
+            facts: What the bytes tell; None where they could not be had.
+            finding: What was found, or the photo with the same bytes whose finding holds here.
+        """
+        with Session(self.engine) as session:
+            if facts:
+                session.execute(
+                    update(PhotoRow).where(PhotoRow.id == photo_id).values(asdict(facts))
+                )
+            session.execute(
+                delete(InspectionRow).where(
+                    InspectionRow.run_id == run_id, InspectionRow.photo_id == photo_id
+                )
+            )
+            session.add(self._inspection(session, run_id, photo_id, finding))
+            session.commit()
+
+    def claim(self, run_id: int, worker: str) -> bool:
+        """Takes up a run that waits, or whose worker is dead; False where another was quicker."""
+        row = self._run_row(run_id)
+        if row is None or row.status not in UNFINISHED or _alive(row.worker, row.heartbeat_at):
+            return False
+        stays = STOPPING if row.status == STOPPING else RUNNING
+        with Session(self.engine) as session:
+            done = session.execute(
+                update(RunRow)
+                .where(
+                    RunRow.id == run_id, RunRow.worker == row.worker, RunRow.status == row.status
+                )
+                .values(worker=worker, heartbeat_at=_now(), status=stays)
+            )
+            session.commit()
+            return cast(CursorResult[Any], done).rowcount == 1
+
+    def heartbeat(self, run_id: int, seconds: float) -> bool:
+        """Tells that a worker is alive and has worked `seconds` more; False if it is to stop."""
+        with Session(self.engine) as session:
+            session.execute(
+                update(RunRow)
+                .where(RunRow.id == run_id)
+                .values(heartbeat_at=_now(), seconds=RunRow.seconds + seconds)
+            )
+            status = session.scalar(select(RunRow.status).where(RunRow.id == run_id))
+            session.commit()
+            return status == RUNNING
+
+    def release(self, run_id: int, status: str, error: str = "") -> None:
+        """Lets a run go: done, stopped, failed, or waiting for another worker."""
+        with Session(self.engine) as session:
+            session.execute(
+                update(RunRow)
+                .where(RunRow.id == run_id)
+                .values(status=status, error=error, worker="", heartbeat_at=None)
+            )
+            session.commit()
+
+    def ask_to_stop(self, run_id: int) -> None:
+        """Asks whoever works on a run to stop after the photo in hand."""
+        row = self._run_row(run_id)
+        if row is None:
+            return
+        stopped = STOPPING if _alive(row.worker, row.heartbeat_at) else STOPPED
+        with Session(self.engine) as session:
+            session.execute(
+                update(RunRow)
+                .where(RunRow.id == run_id, RunRow.status.in_(UNFINISHED))
+                .values(status=stopped)
+            )
+            session.commit()
+
+    def resume(self, run_id: int) -> None:
+        """Asks for a stopped or failed run to go on, or for a done one to read what is new."""
+        with Session(self.engine) as session:
+            session.execute(
+                update(RunRow)
+                .where(RunRow.id == run_id, RunRow.status.not_in(UNFINISHED))
+                .values(status=WAITING, error="", worker="")
+            )
+            session.commit()
+
+    def retry_failed(self, run_id: int) -> None:
+        """Forgets which photos a run could not read, and asks for it to go on."""
+        with Session(self.engine) as session:
+            session.execute(
+                delete(InspectionRow).where(
+                    InspectionRow.run_id == run_id, InspectionRow.error != ""
+                )
+            )
+            session.commit()
+        self.resume(run_id)
+
+    def delete_run(self, run_id: int) -> None:
+        """Removes a run and what it found.
+
+        Raises:
+            StoreError: It is in progress.
+        """
+        if self.alive(run_id):
+            raise StoreError("run", "it is in progress", "stop it first")
+        with Session(self.engine) as session:
+            session.execute(delete(RunRow).where(RunRow.id == run_id))
+            session.commit()
+
+    def alive(self, run_id: int) -> bool:
+        """Whether a worker is at a run right now."""
+        row = self._run_row(run_id)
+        return row is not None and _alive(row.worker, row.heartbeat_at)
+
+    # --- what was found --------------------------------------------------------------------
+
+    def state(self, survey_id: int, run_id: int) -> tuple[int, ...]:
+        """Changes whenever the rows of a run would; cheap enough to ask on every click."""
+        done = select(func.count()).where(InspectionRow.run_id == run_id)
+        verdicts = (
+            select(func.coalesce(func.max(VerdictRow.id), 0))
+            .join(PhotoRow, PhotoRow.id == VerdictRow.photo_id)
+            .where(PhotoRow.survey_id == survey_id)
+        )
+        edits = select(SurveyRow.edits).where(SurveyRow.id == survey_id)
+        with Session(self.engine) as session:
+            return tuple(session.scalar(query) or 0 for query in (done, verdicts, edits))
+
+    def rows(self, run_id: int, building: str | None = None) -> list[PriorityRow]:
+        """A survey's photos as a run sees them, in the order they were entered; without ranks.
+
+        Args:
+            building: Only photos of this building.
+
+        Raises:
+            StoreError: There is no such run.
+        """
+        run = self.run(run_id)
+        latest = (
+            select(VerdictRow.photo_id, func.max(VerdictRow.id).label("id"))
+            .group_by(VerdictRow.photo_id)
+            .subquery()
+        )
+        found, photo, said = InspectionRow.__table__.c, PhotoRow.__table__.c, VerdictRow.__table__.c
+        query = (
+            select(
+                *(photo[name] for name in _PHOTO_COLUMNS),
+                *(found[name] for name in _FOUND_COLUMNS),
+                *(said[name] for name in _VERDICT_COLUMNS),
+            )
+            .select_from(PhotoRow)
+            .outerjoin(
+                InspectionRow,
+                (InspectionRow.photo_id == PhotoRow.id) & (InspectionRow.run_id == run_id),
+            )
+            .outerjoin(latest, latest.c.photo_id == PhotoRow.id)
+            .outerjoin(VerdictRow, VerdictRow.id == latest.c.id)
+            .where(PhotoRow.survey_id == run.survey_id)
+            .order_by(PhotoRow.position)
+        )
+        if building is not None:
+            query = query.where(PhotoRow.building == building)
+        with self.engine.connect() as connection:
+            rows = [_priority_row(values, run.checkpoint) for values in connection.execute(query)]
+            hashes = self._hashes(connection, run.survey_id)
+        return _with_relatives(rows, hashes)
+
+    def heat(self, run_id: int, photo_id: int) -> np.ndarray | None:
+        """Raw heat (h, w) of one photo; None where there is none."""
+        with Session(self.engine) as session:
+            row = session.get(InspectionRow, (run_id, photo_id))
+            return unpack_heat(row.heat) if row and row.heat else None
+
+    # --- verdicts --------------------------------------------------------------------------
+
+    def give_verdict(
+        self, photo_ids: Sequence[int], verdict: str, note: str = "", given_by: str = ""
+    ) -> None:
+        """Writes down what somebody says of photos; an empty verdict takes the last one back.
+
+        Raises:
+            ValueError: `verdict` is none of `VERDICTS`.
+        """
+        if verdict and verdict not in VERDICTS:
+            raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}")
+        with Session(self.engine) as session:
+            for photo_id in photo_ids:
+                session.add(
+                    VerdictRow(
+                        photo_id=photo_id,
+                        verdict=verdict,
+                        note=note.strip()[:LONGEST_NOTE],
+                        given_by=given_by.strip()[:LONGEST_NAME],
+                        given_at=_now(),
+                    )
+                )
+            session.commit()
+
+    def verdicts(self, photo_id: int) -> list[Verdict]:
+        """All that was ever said of a photo, the latest first."""
+        query = (
+            select(VerdictRow).where(VerdictRow.photo_id == photo_id).order_by(VerdictRow.id.desc())
+        )
+        with Session(self.engine) as session:
+            return [
+                Verdict(row.verdict, row.note, row.given_by, row.given_at)
+                for row in session.scalars(query)
+            ]
+
+    # --- a building over time --------------------------------------------------------------
+
+    def visits(self, building: str) -> list[Visit]:
+        """A building in every survey that shows it, the earliest visit first."""
+        query = select(PhotoRow.survey_id).where(PhotoRow.building == building).distinct()
+        with Session(self.engine) as session:
+            survey_ids = list(session.scalars(query))
+        visits = []
+        for survey_id in survey_ids:
+            survey = self.survey(survey_id)
+            run = next((run for run in self.runs(survey_id) if run.done > run.failed), None)
+            if run:
+                rows = self.rows(run.id, building)
+                visits.append(
+                    Visit(survey, survey.visited_on or survey.created_at.date(), tuple(rows))
+                )
+        return sorted(visits, key=lambda visit: (visit.when, visit.survey.id))
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _survey(self, row: SurveyRow, photos: int) -> Survey:
+        return Survey(
+            id=row.id,
+            name=row.name,
+            site=row.site,
+            visited_on=row.visited_on,
+            created_at=row.created_at,
+            thresholds=BandThresholds(row.urgent_percent, row.high_percent, row.watch_percent),
+            photos=photos,
+            edits=row.edits,
+        )
+
+    def _run_row(self, run_id: int) -> RunRow | None:
+        with Session(self.engine) as session:
+            return session.get(RunRow, run_id)
+
+    def _runs(self, condition: Any) -> list[Run]:
+        done = (
+            select(func.count())
+            .where(InspectionRow.run_id == RunRow.id)
+            .correlate(RunRow)
+            .scalar_subquery()
+        )
+        failed = (
+            select(func.count())
+            .where(InspectionRow.run_id == RunRow.id, InspectionRow.error != "")
+            .correlate(RunRow)
+            .scalar_subquery()
+        )
+        photos = (
+            select(func.count())
+            .where(PhotoRow.survey_id == RunRow.survey_id)
+            .correlate(RunRow)
+            .scalar_subquery()
+        )
+        query = select(RunRow, done, failed, photos).where(condition).order_by(RunRow.id.desc())
+        with Session(self.engine) as session:
+            return [
+                Run(
+                    id=row.id,
+                    survey_id=row.survey_id,
+                    checkpoint=row.checkpoint,
+                    card=card_from_values(row.card),
+                    status=row.status,
+                    error=row.error,
+                    created_at=row.created_at,
+                    seconds=row.seconds,
+                    done=n_done,
+                    failed=n_failed,
+                    photos=n_photos,
+                )
+                for row, n_done, n_failed, n_photos in session.execute(query)
+            ]
+
+    def _inspection(
+        self, session: Session, run_id: int, photo_id: int, finding: Finding | int
+    ) -> InspectionRow:
+        if isinstance(finding, int):
+            same = session.get(InspectionRow, (run_id, finding))
+            if same is None:
+                raise StoreError("photo", "its twin is no longer there", "start the run anew")
+            values = {name: getattr(same, name) for name in _FOUND_COLUMNS} | {"heat": same.heat}
+        else:
+            values = {
+                **{name: getattr(finding, name) for name in _FOUND_COLUMNS},
+                "regions": [asdict(region) for region in finding.regions],
+                "warnings": list(finding.warnings),
+                "heat": None if finding.heat is None else pack_heat(finding.heat),
+            }
+        return InspectionRow(run_id=run_id, photo_id=photo_id, **values)
+
+    def _next_position(self, session: Session, survey_id: int) -> int:
+        last = select(func.max(PhotoRow.position)).where(PhotoRow.survey_id == survey_id)
+        found = session.scalar(last)
+        return 0 if found is None else found + 1
+
+    def _edited(self, session: Session, survey_id: int) -> None:
+        """Counts a change. As the first statement it makes others who change the survey wait."""
+        done = session.execute(
+            update(SurveyRow).where(SurveyRow.id == survey_id).values(edits=SurveyRow.edits + 1)
+        )
+        if not cast(CursorResult[Any], done).rowcount:
+            raise _no_survey(survey_id)
+
+    def _hashes(self, connection: Any, survey_id: int) -> list[tuple[int, str, str, str]]:
+        """Number, name, hash and perceptual hash of all photos read, in the order entered."""
+        query = (
+            select(PhotoRow.id, PhotoRow.name, PhotoRow.sha256, PhotoRow.perceptual_hash)
+            .where(PhotoRow.survey_id == survey_id, PhotoRow.sha256 != "")
+            .order_by(PhotoRow.position)
+        )
+        return [tuple(values) for values in connection.execute(query)]
+
+
+_PHOTO_COLUMNS = (
+    *("id", "name", "building", "sha256", "width", "height", "taken_at", "camera"),
+    *("latitude", "longitude"),
+)
+_FOUND_COLUMNS = (
+    *("damage_percent", "affected_percent", "unsure", "evidence", "regions", "warnings", "error"),
+)
+_VERDICT_COLUMNS = ("verdict", "note", "given_by", "given_at")
+
+
+def _priority_row(values: Any, checkpoint: str) -> PriorityRow:
+    at = values.given_at
+    return PriorityRow(
+        photo=values.name,
+        building=values.building,
+        damage_percent=values.damage_percent,
+        affected_percent=values.affected_percent,
+        verdict=values.verdict or "",
+        note=values.note or "",
+        backbone=checkpoint if values.damage_percent is not None else "",
+        width=values.width,
+        height=values.height,
+        taken_at=values.taken_at,
+        latitude=values.latitude,
+        longitude=values.longitude,
+        sha256=values.sha256,
+        warnings=tuple(values.warnings or ()),
+        error=values.error or "",
+        unsure=bool(values.unsure),
+        verdict_by=values.given_by or "",
+        verdict_at=at.isoformat(timespec="seconds") if at and values.verdict else None,
+        camera=values.camera,
+        evidence=bool(values.evidence),
+        regions=tuple(Region(**region) for region in values.regions or ()),
+        photo_id=values.id,
+    )
+
+
+def _with_relatives(
+    rows: list[PriorityRow], hashes: list[tuple[int, str, str, str]]
+) -> list[PriorityRow]:
+    """Marks the same bytes as duplicates of the first, and nearly equal photos as one group."""
+    first: dict[str, tuple[int, str]] = {}
+    for photo_id, name, sha256, _ in hashes:
+        first.setdefault(sha256, (photo_id, name))
+    seen = {sha256: near for _, _, sha256, near in hashes if near}
+    unique = list(seen)
+    values = [int(seen[sha256], 16) for sha256 in unique]
+    pairs = [(i, j) for i, j, _ in close_pairs(values, values) if i < j]
+    group = dict(zip(unique, similar_groups(pairs, len(unique)), strict=True))
+    return [
+        replace(
+            row,
+            duplicate_of=(
+                first[row.sha256][1]
+                if row.sha256 in first and first[row.sha256][0] != row.photo_id
+                else ""
+            ),
+            similar_group=group.get(row.sha256),
+        )
+        for row in rows
+    ]
+
+
+def pack_heat(heat: np.ndarray) -> bytes:
+    """Raw heat (h, w) as bytes: NumPy's own format, half precision, scaled to [0, 1]."""
+    low, high = float(heat.min()), float(heat.max())
+    buffer = io.BytesIO()
+    scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
+    np.save(buffer, scaled.astype(np.float16), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack_heat(data: bytes) -> np.ndarray:
+    """The reverse of `pack_heat`: (h, w) float32 in [0, 1]."""
+    return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32)
+
+
+def worker_name() -> str:
+    """Names this process among all that may work on runs."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _alive(worker: str, heartbeat_at: datetime | None) -> bool:
+    if not worker or heartbeat_at is None or _now() - heartbeat_at > timedelta(seconds=SILENT_S):
+        return False
+    host, _, process = worker.rpartition(":")
+    return host != socket.gethostname() or psutil.pid_exists(int(process))
+
+
+def _kept(row: PhotoRow) -> KeptPhoto:
+    source = Source(
+        row.name, row.building, row.source_path, row.source_member, error=row.source_error
+    )
+    return KeptPhoto(row.id, row.survey_id, row.name, source, row.sha256, row.suffix)
+
+
+def _in_hundreds(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Parts of `values` small enough for one statement."""
+    return (values[start : start + 500] for start in range(0, len(values), 500))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _checked_name(name: str) -> str:
+    clean = " ".join(name.split())
+    if not clean or len(clean) > LONGEST_NAME or not clean.isprintable():
+        raise StoreError(name or "survey", "this is no name for a survey", "enter a short name")
+    return clean
+
+
+def _name_taken(name: str) -> StoreError:
+    return StoreError(name, "there is a survey of this name", "choose another name")
+
+
+def _no_survey(survey_id: int) -> StoreError:
+    return StoreError(f"survey {survey_id}", "it is not there", "choose one on the page Surveys")

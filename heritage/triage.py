@@ -1,0 +1,280 @@
+"""Many photos, one after the other: read, inspect, write down; stoppable and resumable anywhere.
+
+Each photo is written down before the next one counts as begun, so that a process killed at any
+moment loses nothing it has reported. One bad file is one row with its error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from heritage.duplicates import perceptual_hash
+from heritage.errors import HeritageError, PhotoError, StoreError
+from heritage.exports import encode_jpeg
+from heritage.inspection import Inspection, Inspector
+from heritage.photos import Photo, open_photo
+from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
+from heritage.surveys import (
+    DONE,
+    FAILED,
+    STOPPED,
+    Finding,
+    KeptPhoto,
+    PhotoFacts,
+    Run,
+    SurveyStore,
+    worker_name,
+)
+
+THUMBNAIL_SIDE_PX = 256
+HEARTBEAT_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A photo read and decoded, or why not."""
+
+    kept: KeptPhoto
+    sha256: str = ""
+    suffix: str = ""
+    photo: Photo | None = None
+    pixels: np.ndarray | None = None
+    near: str = ""
+    error: str = ""
+
+
+def triage(
+    store: SurveyStore,
+    run_id: int,
+    *,
+    weights: Path | None = None,
+    root: Path | None = None,
+    keep: bool = True,
+    listen: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Inspects what a run is not through with yet.
+
+    Args:
+        weights: Folder of the checkpoints.
+        root: The only folder that photos may be read from where they lie.
+        keep: Copy the photos into the store.
+        listen: Called after each photo with the run as it then stands.
+
+    Returns:
+        The run as it ended: done, stopped by a user, or still another's.
+
+    Raises:
+        HeritageError: The checkpoint is gone or the disk is full; the run is marked failed and
+            can be resumed.
+    """
+    if not store.claim(run_id, worker_name()):
+        return store.run(run_id)
+    try:
+        run = store.run(run_id)
+        inspector = _inspector(run, weights)
+        ended = _work(store, run, inspector, _Reader(store, inspector, root, keep), listen)
+    except HeritageError as error:
+        store.release(run_id, FAILED, str(error))
+        raise
+    except OSError as error:
+        failure = StoreError(
+            "surveys", f"nothing more can be written ({error.strerror})", "make room and resume"
+        )
+        store.release(run_id, FAILED, str(failure))
+        raise failure from error
+    except KeyboardInterrupt:
+        store.release(run_id, STOPPED)
+        raise
+    if ended == DONE:
+        store.settle_incoming(run_id)
+    store.release(run_id, ended)
+    return store.run(run_id)
+
+
+def _inspector(run: Run, weights: Path | None) -> Inspector:
+    inspector = Inspector(run.checkpoint, folder=weights)
+    now = inspector.card
+    if run.done and now.sha256 != run.card.sha256:
+        raise StoreError(
+            run.checkpoint,
+            "the checkpoint was trained anew since this run began",
+            "start a new run, so that all photos are read by the same one",
+        )
+    return inspector
+
+
+def _work(
+    store: SurveyStore,
+    run: Run,
+    inspector: Inspector,
+    reader: _Reader,
+    listen: Callable[[Run], None],
+) -> str:
+    answered = store.inspected(run.id)
+    done, failed = run.done, run.failed
+    last = time.monotonic()
+    worked = run.seconds
+    with ThreadPoolExecutor(max_workers=decoding_threads()) as pool:
+        for read in _in_order(pool, reader, store.pending(run.id)):
+            finding = _finding(read, inspector, answered)
+            store.record(run.id, read.kept.id, _facts(read), finding)
+            if not isinstance(finding, int):
+                if finding.error:
+                    failed += 1
+                else:
+                    answered[read.sha256] = read.kept.id
+            done += 1
+            now = time.monotonic()
+            stop = False
+            if now - last > HEARTBEAT_S:
+                stop = not store.heartbeat(run.id, now - last)
+                worked, last = worked + now - last, now
+            listen(_as_it_stands(run, done, failed, worked))
+            if stop:
+                return STOPPED
+    goes_on = store.heartbeat(run.id, time.monotonic() - last)
+    return DONE if goes_on else STOPPED
+
+
+def _as_it_stands(run: Run, done: int, failed: int, seconds: float) -> Run:
+    return replace(run, done=done, failed=failed, seconds=seconds)
+
+
+def decoding_threads() -> int:
+    """Half the cores decode; `share_cores` leaves the others to the network."""
+    return max(1, (os.cpu_count() or 2) // 2)
+
+
+def share_cores() -> None:
+    """Keeps the network of this process off the cores that decode, for which it would wait."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - decoding_threads()))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, reader: _Reader, photos: list[KeptPhoto]
+) -> Iterator[_Read]:
+    """Reads a few photos ahead and hands them out in their order; memory stays flat."""
+    ahead: deque[Future[_Read]] = deque()
+    try:
+        for photo in photos:
+            ahead.append(pool.submit(reader.read, photo))
+            if len(ahead) > 2 * decoding_threads():
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+class _Reader:
+    """Brings photos in: from where they lie into the store, then decoded as the network wants."""
+
+    def __init__(
+        self, store: SurveyStore, inspector: Inspector, root: Path | None, keep: bool
+    ) -> None:
+        self.store, self.root, self.keep = store, root, keep
+        self.side_px = inspector.working_side_px
+
+    def read(self, kept: KeptPhoto) -> _Read:
+        """Reads one photo; what is wrong with it is told in `error`.
+
+        Raises:
+            OSError: The store cannot be written.
+        """
+        sha256, suffix = kept.sha256, kept.suffix
+        try:
+            data = self.store.photo_bytes(kept, self.root)
+        except PhotoError as error:
+            return _Read(kept, sha256, suffix, error=_words(error))
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            photo = open_photo(data, kept.name)
+            suffix = suffix or (SUFFIX[photo.format] if self.keep else "")
+            pixels = photo.pixels(short_side_px=self.side_px)
+        except PhotoError as error:
+            suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
+            if suffix:
+                self.store.files.keep(data, sha256, suffix)
+            return _Read(kept, sha256, suffix, error=_words(error))
+        if suffix:
+            self.store.files.keep(data, sha256, suffix)
+        small = Image.fromarray(pixels)
+        small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+        self.store.files.keep_thumbnail(sha256, encode_jpeg(np.asarray(small), quality=80))
+        return _Read(kept, sha256, suffix, photo, pixels, f"{perceptual_hash(pixels):016x}")
+
+
+def _finding(read: _Read, inspector: Inspector, answered: dict[str, int]) -> Finding | int:
+    if read.photo is None or read.pixels is None:
+        return Finding(error=read.error)
+    if read.sha256 in answered:
+        return answered[read.sha256]
+    return as_finding(inspector.answer(read.photo, read.pixels))
+
+
+def as_finding(inspection: Inspection) -> Finding:
+    """What the store keeps of an inspection."""
+    return Finding(
+        damage_percent=inspection.damage_percent,
+        affected_percent=inspection.affected_percent,
+        unsure=inspection.unsure,
+        evidence=inspection.evidence,
+        regions=inspection.regions,
+        warnings=inspection.warnings,
+        heat=inspection.grid,
+    )
+
+
+def _facts(read: _Read) -> PhotoFacts | None:
+    if not read.sha256:
+        return None
+    photo = read.photo
+    if photo is None:
+        return PhotoFacts(read.sha256, read.suffix)
+    return PhotoFacts(
+        sha256=read.sha256,
+        suffix=read.suffix,
+        width=photo.width,
+        height=photo.height,
+        taken_at=photo.taken_at.isoformat() if photo.taken_at else None,
+        camera=photo.camera,
+        latitude=photo.latitude,
+        longitude=photo.longitude,
+        perceptual_hash=read.near,
+    )
+
+
+def _words(error: PhotoError) -> str:
+    """The error without the name, which stands in its own column."""
+    return f"{error.reason}; {error.advice}"
+
+
+def work_off(store: SurveyStore, *, root: Path | None = None) -> None:
+    """Works on all runs that wait or were left by a dead worker, until there are none.
+
+    A run that fails is marked so and does not keep the others waiting.
+    """
+    while True:
+        open_runs = [run for run in store.unfinished_runs() if not store.alive(run.id)]
+        if not open_runs:
+            return
+        for run in open_runs:
+            try:
+                triage(store, run.id, root=root)
+            except HeritageError:
+                continue
+            except Exception as error:
+                store.release(run.id, FAILED, f"something unforeseen happened ({error!r})")
+                raise

@@ -1,0 +1,473 @@
+"""The priority table and what hangs on it: filters, pictures, and the photo in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from heritage.bands import BANDS
+from heritage.figures import percent_text
+from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
+from heritage.surveys import LONGEST_NOTE, Run, Survey
+from heritage.web.frame import errors_in_words, plain
+from heritage.web.inspection_view import band_badge
+from heritage.web.models import data_url
+from heritage.web.photo_input import keep_photo
+from heritage.web.survey_data import photo_of, picture, store, thumbnail
+
+MOST_WITH_THUMBNAILS = 200  # each weighs some 10 KB and travels on every click
+PICTURES_A_PAGE = 24
+PICTURES_SHOWN = {"heat": "With heat", "photo": "Photo", "none": "No pictures"}
+NO_ANSWER = "No answer"
+NO_VERDICT = "none"
+WORDS = {DAMAGED: "Damaged", SOUND: "Sound", UNSURE: "Unsure"}
+KEYS = {DAMAGED: "D", SOUND: "S", UNSURE: "U"}
+ICONS = {
+    DAMAGED: ":material/report:",
+    SOUND: ":material/check_circle:",
+    UNSURE: ":material/help:",
+}
+ORDERS: dict[str, Callable[[PriorityRow], Any]] = {
+    "Priority": lambda row: row.rank,
+    "Damage %, highest first": lambda row: -_or(row.damage_percent, -1),
+    "Damage %, lowest first": lambda row: _or(row.damage_percent, 101),
+    "Affected area, largest first": lambda row: -_or(row.affected_percent, -1),
+    "Building and name": lambda row: (row.building.casefold(), row.photo.casefold()),
+    "Date taken": lambda row: row.taken_at or "9999",
+    "Last verdict first": lambda row: _falling(row.verdict_at or ""),
+    "Look-alikes together": lambda row: (row.similar_group or 10**9, row.rank),
+}
+FILTER_KEYS = (
+    *("find_text", "find_bands", "find_buildings", "find_verdicts", "find_damage_percent"),
+    *("find_affected_percent", "find_dates", "find_only"),
+)
+UNREADABLE, UNSURE_ONES, TWINS, NO_TWINS = (
+    "not readable",
+    "model unsure",
+    "look-alikes",
+    "without duplicates",
+)
+
+
+def show_table(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
+    """The table and, where a row is chosen, the photo beside it."""
+    shown = _filtered(rows)
+    if not shown:
+        _say_empty(rows)
+        return
+    chosen = _chosen(shown)
+    if chosen is None:
+        _table(shown, run)
+        st.caption("Choose a row to see its photo beside the table.")
+        return
+    table, detail = st.columns((3, 2), gap="large")
+    with table:
+        _table(shown, run)
+    with detail:
+        _detail(survey, run, shown, chosen)
+
+
+def show_pictures(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
+    """Small pictures in the same order, a page at a time."""
+    shown = _filtered(rows)
+    if not shown:
+        _say_empty(rows)
+        return
+    chosen = _chosen(shown)
+    if chosen is not None:
+        _detail(survey, run, shown, chosen)
+        if st.button("Back to the pictures", icon=":material/grid_view:"):
+            _choose(None)
+            st.rerun()
+        return
+    pages = -(-len(shown) // PICTURES_A_PAGE)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        heat = st.toggle("Heat", value=True, key="pictures_heat")
+        page = 1
+        if pages > 1:
+            st.session_state["pictures_page"] = min(st.session_state.get("pictures_page", 1), pages)
+            page = st.number_input(f"Page of {pages:,}", 1, pages, key="pictures_page", width=150)
+    start = (int(page) - 1) * PICTURES_A_PAGE
+    with st.container(key="contact_sheet"):
+        for row in shown[start : start + PICTURES_A_PAGE]:
+            _tile(run, row, heat=heat)
+
+
+def _tile(run: Run, row: PriorityRow, *, heat: bool) -> None:
+    with st.container(key=f"tile_{row.photo_id}", gap="small", width=200):
+        small = thumbnail(run.id, row, heat=heat)
+        if small:
+            st.image(small, width="stretch", alt=_spoken(row))
+        else:
+            st.caption("not readable" if row.error else "not read yet")
+        if st.button(_short(row.photo), key=f"open_{row.photo_id}", width="stretch"):
+            _choose(row.photo_id)
+            st.rerun()
+        st.markdown(_badges(row))
+
+
+def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
+    """The rows as a frame for the page, in the order given."""
+    return pd.DataFrame(
+        {
+            "Rank": [row.rank for row in rows],
+            "Photo": [row.photo for row in rows],
+            "Damage %": [row.damage_percent for row in rows],
+            "Band": [f"{BANDS[row.band].icon} {row.band}" if row.band else "" for row in rows],
+            "Verdict": [WORDS.get(row.verdict, "") for row in rows],
+            "Affected %": [row.affected_percent if row.evidence else None for row in rows],
+            "Building": [row.building for row in rows],
+            "Taken": pd.to_datetime([row.taken_at for row in rows], errors="coerce"),
+            "Remarks": [_remarks(row) for row in rows],
+        }
+    )
+
+
+# --- filters ---------------------------------------------------------------------------------
+
+
+def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
+    """The row of controls above table and pictures, and what they leave, in order."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Find",
+            key="find_text",
+            placeholder="name, building, note, error",
+            width=240,
+        ).casefold()
+        bands = st.pills(
+            "Band", [*BANDS, NO_ANSWER], selection_mode="multi", key="find_bands", format_func=_band
+        )
+        order = st.selectbox("Order", list(ORDERS), key="find_order", width=230)
+        with st.popover("More filters", icon=":material/tune:"):
+            tests = _more_filters(rows)
+        if any(st.session_state.get(key) for key in FILTER_KEYS):
+            st.button("Clear", icon=":material/filter_alt_off:", on_click=_clear_filters)
+    if text:
+        tests.append(lambda row: text in _searched(row))
+    if bands:
+        tests.append(lambda row: (row.band or NO_ANSWER) in bands)
+    kept = [row for row in rows if all(test(row) for test in tests)]
+    if len(kept) < len(rows):
+        st.caption(f"{len(kept):,} of {len(rows):,} photos")
+    return sorted(kept, key=ORDERS[order])
+
+
+def _more_filters(rows: Sequence[PriorityRow]) -> list[Callable[[PriorityRow], bool]]:
+    tests: list[Callable[[PriorityRow], bool]] = []
+    buildings = sorted({row.building for row in rows}, key=str.casefold)
+    if len(buildings) > 1:
+        some = st.multiselect("Building", buildings, key="find_buildings")
+        if some:
+            tests.append(lambda row: row.building in some)
+    verdicts = st.pills(
+        "Verdict",
+        [*VERDICTS, NO_VERDICT],
+        selection_mode="multi",
+        key="find_verdicts",
+        format_func=lambda name: WORDS.get(name, "None yet"),
+    )
+    if verdicts:
+        tests.append(lambda row: (row.verdict or NO_VERDICT) in verdicts)
+    for title, field in (("Damage %", "damage_percent"), ("Affected area %", "affected_percent")):
+        low, high = st.slider(title, 0, 100, (0, 100), key=f"find_{field}")
+        if (low, high) != (0, 100):
+            tests.append(partial(_within, field=field, low=low, high=high))
+    dates = sorted({row.taken_at[:10] for row in rows if row.taken_at})
+    if len(dates) > 1:
+        first, last = st.select_slider("Date taken", dates, (dates[0], dates[-1]), key="find_dates")
+        if (first, last) != (dates[0], dates[-1]):
+            tests.append(lambda row: first <= (row.taken_at or "")[:10] <= last)
+    only = st.pills(
+        "Only", (UNREADABLE, UNSURE_ONES, TWINS, NO_TWINS), selection_mode="multi", key="find_only"
+    )
+    kinds: dict[str, Callable[[PriorityRow], bool]] = {
+        UNREADABLE: lambda row: bool(row.error),
+        UNSURE_ONES: lambda row: row.unsure,
+        TWINS: lambda row: row.similar_group is not None,
+        NO_TWINS: lambda row: not row.duplicate_of,
+    }
+    return tests + [kinds[name] for name in only]
+
+
+def _within(row: PriorityRow, *, field: str, low: float, high: float) -> bool:
+    value = getattr(row, field)
+    return value is not None and low <= value <= high
+
+
+def _clear_filters() -> None:
+    for key in FILTER_KEYS:
+        st.session_state.pop(key, None)
+
+
+def _say_empty(rows: Sequence[PriorityRow]) -> None:
+    if rows:
+        st.info("No photo fits these filters.", icon=":material/filter_alt:")
+    else:
+        st.info("This survey has no photos.", icon=":material/photo_library:")
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def _table(shown: Sequence[PriorityRow], run: Run) -> None:
+    frame = whole_table(shown)
+    small = st.session_state.get("table_thumbnails", "heat")
+    few = len(shown) <= MOST_WITH_THUMBNAILS
+    if few and small != "none":
+        pictures = [thumbnail(run.id, row, heat=small == "heat") for row in shown]
+        frame.insert(1, "Picture", [data_url("image/jpeg", p) if p else None for p in pictures])
+    key = f"table_{run.id}"
+    ids = [row.photo_id for row in shown]
+    chosen = st.session_state.get("chosen_photo")
+    where = [ids.index(chosen)] if chosen in ids else []
+    # The table is told which row the arrows have come to; a row clicked comes back the same way.
+    st.session_state[key] = {"selection": {"rows": where, "columns": [], "cells": []}}
+    st.dataframe(
+        frame,
+        key=key,
+        hide_index=True,
+        height=640,
+        row_height=56 if "Picture" in frame else None,
+        on_select=lambda: _clicked(key, ids),
+        selection_mode="single-row",
+        placeholder="",
+        column_config={
+            "Rank": st.column_config.NumberColumn(width=50, format="%d"),
+            "Picture": st.column_config.ImageColumn(width=90),
+            "Photo": st.column_config.TextColumn(width="medium"),
+            "Damage %": st.column_config.NumberColumn(format="%.1f", width=80),
+            "Affected %": st.column_config.NumberColumn(
+                format="%.1f",
+                width=80,
+                help="Share of the photo that is hot. Relative within each photo: it says where, "
+                "not how bad.",
+            ),
+            "Taken": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
+            "Remarks": st.column_config.TextColumn(width="large"),
+        },
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if few:
+            st.segmented_control(
+                "Pictures in the table",
+                list(PICTURES_SHOWN),
+                format_func=PICTURES_SHOWN.__getitem__,
+                default="heat",
+                required=True,
+                key="table_thumbnails",
+                label_visibility="collapsed",
+            )
+        else:
+            st.caption(
+                f"Up to {MOST_WITH_THUMBNAILS} rows show pictures: filter, or look under "
+                "**Pictures**."
+            )
+
+
+def _clicked(key: str, ids: Sequence[int]) -> None:
+    rows = st.session_state[key]["selection"]["rows"]
+    _choose(ids[rows[0]] if rows and rows[0] < len(ids) else None)
+
+
+def _choose(photo_id: int | None) -> None:
+    st.session_state["chosen_photo"] = photo_id
+
+
+def _chosen(shown: Sequence[PriorityRow]) -> int | None:
+    """Place in `shown` of the photo in hand."""
+    wanted = st.session_state.get("chosen_photo")
+    return next((i for i, row in enumerate(shown) if row.photo_id == wanted), None)
+
+
+# --- the photo in hand -----------------------------------------------------------------------
+
+
+def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) -> None:
+    row = shown[place]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        step = None
+        if st.button(
+            "Previous", icon=":material/arrow_back:", shortcut="Left", disabled=place == 0
+        ):
+            step = place - 1
+        if st.button(
+            "Next",
+            icon=":material/arrow_forward:",
+            shortcut="Right",
+            disabled=place == len(shown) - 1,
+        ):
+            step = place + 1
+        st.caption(f"{place + 1:,} of {len(shown):,}")
+        st.space("stretch")
+        if st.button("Close", icon=":material/close:", shortcut="Esc"):
+            _choose(None)
+            st.rerun()
+        if step is not None:
+            _choose(shown[step].photo_id)
+            st.rerun()
+    st.markdown(f"**{plain(row.photo)}**")
+    if row.error:
+        st.error(plain(row.error[:1].upper() + row.error[1:]) + ".", icon=":material/error:")
+    elif row.damage_percent is None:
+        st.info("This photo has not been read yet.", icon=":material/hourglass_top:")
+    else:
+        _show_picture(run, row)
+        _show_answer(row)
+    _ask_verdict(row, shown, place)
+    _show_relatives(row, shown)
+
+
+def _show_picture(run: Run, row: PriorityRow) -> None:
+    heat = st.session_state.get("detail_heat", True) and row.evidence
+    with errors_in_words():
+        st.image(picture(row.sha256, run.id, heat, row), width="stretch", alt=_spoken(row))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.toggle("Heat", value=True, key="detail_heat", disabled=not row.evidence)
+        if not row.evidence:
+            st.caption("No evidence: nothing in this photo speaks for damage.")
+        if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
+            with errors_in_words():
+                keep_photo(photo_of(row))
+                st.session_state["checkpoint"] = run.checkpoint
+                st.switch_page("pages/1_Inspect.py")
+
+
+def _show_answer(row: PriorityRow) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="answer"):
+        st.metric("Damage", percent_text(row.damage_percent or 0.0), width="content")
+        st.metric(
+            "Affected area",
+            f"{row.affected_percent:.1f} %" if row.evidence else "–",
+            width="content",
+        )
+        st.markdown(_badges(row))
+    facts = [
+        plain(row.building),
+        row.taken_at[:10] if row.taken_at else "",
+        plain(row.camera or ""),
+        f"{row.width} × {row.height} px",
+        f"{row.latitude:.5f}, {row.longitude:.5f}"
+        if row.latitude is not None and row.longitude is not None
+        else "",
+    ]
+    st.caption(" · ".join(fact for fact in facts if fact))
+    for warning in row.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+
+
+def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> None:
+    st.markdown("#### Your verdict")
+    note_key = f"note_{row.photo_id}"
+    st.session_state.setdefault(note_key, row.note)
+    note = st.text_area(
+        "Note", key=note_key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        given = None
+        for verdict in VERDICTS:
+            if st.button(
+                WORDS[verdict],
+                key=f"say_{verdict}",
+                icon=ICONS[verdict],
+                type="primary" if row.verdict == verdict else "secondary",
+                shortcut=KEYS[verdict],
+            ):
+                given = verdict
+        if row.verdict and st.button("Take back", icon=":material/undo:"):
+            given = ""
+    who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
+    onwards = st.toggle("Go to the next photo after a verdict", value=True, key="verdict_onwards")
+    edited = row.verdict and note.strip() != row.note and given is None
+    if edited and st.button("Save the note", icon=":material/save:"):
+        given, onwards = row.verdict, False
+    if given is not None:
+        with errors_in_words():
+            store().give_verdict([row.photo_id, *_twins(row, shown)], given, note, who)
+            if given and onwards and place + 1 < len(shown):
+                _choose(shown[place + 1].photo_id)
+            st.session_state.pop(note_key, None)
+            st.rerun()
+    earlier = store().verdicts(row.photo_id)
+    if earlier:
+        with st.expander(f"Verdicts so far ({len(earlier)})"):
+            for said in earlier:
+                words = WORDS.get(said.verdict, "Taken back")
+                by = f" by {plain(said.given_by)}" if said.given_by else ""
+                note_text = f": {plain(said.note)}" if said.note else ""
+                st.markdown(f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note_text}")
+
+
+def _twins(row: PriorityRow, shown: Sequence[PriorityRow]) -> list[int]:
+    """Other rows with the same bytes: what holds for one holds for all."""
+    if not row.sha256:
+        return []
+    return [o.photo_id for o in shown if o.sha256 == row.sha256 and o.photo_id != row.photo_id]
+
+
+def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:
+    if row.duplicate_of:
+        st.caption(f"The same file as {plain(row.duplicate_of)}.")
+    if row.similar_group is None:
+        return
+    others = [o for o in shown if o.similar_group == row.similar_group and o is not row]
+    if others:
+        names = ", ".join(plain(_short(o.photo)) for o in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        st.caption(f"Looks like {names}{more}.")
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def _badges(row: PriorityRow) -> str:
+    badges = [band_badge(BANDS[row.band])] if row.band else []
+    if row.damage_percent is not None:
+        badges.append(f"**{percent_text(row.damage_percent)}**")
+    if row.verdict:
+        badges.append(f":blue-badge[{ICONS[row.verdict]} {WORDS[row.verdict]}]")
+    if row.unsure:
+        badges.append(":gray-badge[:material/help: Model unsure]")
+    return " ".join(badges)
+
+
+def _remarks(row: PriorityRow) -> str:
+    parts = [
+        row.note,
+        row.error,
+        f"same file as {row.duplicate_of}" if row.duplicate_of else "",
+        f"look-alikes {row.similar_group}" if row.similar_group and not row.duplicate_of else "",
+        "model unsure" if row.unsure else "",
+        *(warning.split(":")[0] for warning in row.warnings),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _searched(row: PriorityRow) -> str:
+    return " ".join((row.photo, row.building, row.note, row.error, row.camera or "")).casefold()
+
+
+def _spoken(row: PriorityRow) -> str:
+    told = "" if row.damage_percent is None else f", damage {percent_text(row.damage_percent)}"
+    return f"{row.photo}{told}"
+
+
+def _short(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _band(name: str) -> str:
+    return f"{BANDS[name].icon} {name}" if name in BANDS else name
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def _falling(text: str) -> tuple[int, ...]:
+    """Sorts text from the last to the first."""
+    return tuple(-ord(c) for c in text) or (1,)

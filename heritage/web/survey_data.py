@@ -1,0 +1,118 @@
+"""Surveys as the pages read them: one store for all sessions, rows kept until they change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from heritage.priority import PriorityRow, ranked
+from heritage.sources import photo_root
+from heritage.surveys import Run, Survey, SurveyStore
+from heritage.worker import ensure_worker
+
+if TYPE_CHECKING:
+    from heritage.handover import Handover
+    from heritage.inspection import Inspection
+    from heritage.photos import Photo
+
+KEPT_FOR = "1h"
+PICTURE_SIDE_PX = 1280
+OPACITY = 0.6
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> SurveyStore:
+    """The store of all surveys.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+    return SurveyStore()
+
+
+def set_going() -> None:
+    """Sees to it that somebody works on what waits, also after the server was restarted.
+
+    Raises:
+        StoreError: The worker cannot be started.
+    """
+    ensure_worker(store())
+
+
+def rows_of(survey: Survey, run: Run) -> tuple[PriorityRow, ...]:
+    """The ranked photos of a run; read anew only when something changed."""
+    return _rows(run.id, store().state(survey.id, run.id))
+
+
+@st.cache_resource(max_entries=16, ttl=KEPT_FOR, show_spinner=False)
+def _rows(run_id: int, state: tuple[int, ...]) -> tuple[PriorityRow, ...]:
+    run = store().run(run_id)
+    return tuple(ranked(store().rows(run_id), store().survey(run.survey_id).thresholds))
+
+
+def handover(survey: Survey, run: Run) -> Handover:
+    """The run on its way out, with the rows as they are now."""
+    from heritage.handover import Handover
+
+    return Handover(store(), survey, run, rows_of(survey, run), photo_root())
+
+
+def inspection_of(run_id: int, row: PriorityRow) -> Inspection | None:
+    """What the run found in a photo, without running the network."""
+    from heritage.handover import stored_inspection
+
+    return stored_inspection(store(), run_id, row)
+
+
+def photo_of(row: PriorityRow) -> Photo:
+    """The photo of a row.
+
+    Raises:
+        HeritageError: It is gone or cannot be read.
+    """
+    from heritage.photos import open_photo
+
+    kept = store().photo(row.photo_id)
+    return open_photo(store().photo_bytes(kept, photo_root()), row.photo)
+
+
+def thumbnail(run_id: int, row: PriorityRow, *, heat: bool) -> bytes | None:
+    """A small JPEG of a photo, under its heat where asked for; None where there is none."""
+    if not row.sha256:
+        return None
+    return _thumbnail(row.sha256, run_id if heat and row.evidence else 0, row.photo_id)
+
+
+@st.cache_data(max_entries=2000, ttl=KEPT_FOR, show_spinner=False)
+def _thumbnail(sha256: str, run_id: int, _photo_id: int) -> bytes | None:
+    small = store().files.thumbnail(sha256)
+    if small is None or not run_id:
+        return small
+    from heritage.exports import heated_thumbnail
+
+    heat = store().heat(run_id, _photo_id)
+    return small if heat is None else heated_thumbnail(small, heat)
+
+
+@st.cache_data(max_entries=32, ttl=KEPT_FOR, show_spinner=False)
+def picture(sha256: str, run_id: int, heat: bool, _row: PriorityRow) -> bytes:
+    """The photo of a row as a JPEG for the page, under its heat and boxes where asked for.
+
+    Raises:
+        HeritageError: It is gone or cannot be read.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from heritage.exports import blended, draw_regions, encode_jpeg
+
+    photo = photo_of(_row)
+    inspection = inspection_of(run_id, _row) if heat else None
+    if inspection is None:
+        return encode_jpeg(photo.pixels(long_side_px=PICTURE_SIDE_PX))
+    drawn = Image.fromarray(
+        blended(photo, inspection, opacity_percent=100 * OPACITY, side_px=PICTURE_SIDE_PX)
+    )
+    draw_regions(drawn, inspection.regions, scale=drawn.width / photo.width)
+    return encode_jpeg(np.asarray(drawn))

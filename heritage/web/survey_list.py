@@ -1,0 +1,174 @@
+"""All surveys, and one building through several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from heritage.bands import BANDS
+from heritage.figures import percent_text
+from heritage.priority import PriorityRow, ranked
+from heritage.surveys import Run, Survey, Visit
+from heritage.web.charts import PLAIN
+from heritage.web.frame import errors_in_words, plain
+from heritage.web.inspection_view import band_badge
+from heritage.web.survey_charts import building_over_time
+from heritage.web.survey_data import rows_of, set_going, store, thumbnail
+
+PICTURES_A_VISIT = 8
+
+
+def show_surveys() -> None:
+    """The list of surveys; a chosen one is opened, renamed or deleted."""
+    st.title("Surveys")
+    surveys = store().surveys()
+    if not surveys:
+        st.markdown(
+            "A survey is a photo set triaged together: its priority table, your verdicts, and what "
+            "left it. There is none yet."
+        )
+        if st.button("Triage a photo set", type="primary", icon=":material/add:"):
+            st.switch_page("pages/2_Triage.py")
+        return
+    set_going()
+    runs = {survey.id: store().runs(survey.id) for survey in surveys}
+    chosen = st.dataframe(
+        pd.DataFrame([_line(survey, runs[survey.id]) for survey in surveys]),
+        key="surveys",
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode="single-row",
+        placeholder="",
+        column_config={
+            "Visited": st.column_config.DateColumn(format="YYYY-MM-DD"),
+            "Entered": st.column_config.DatetimeColumn("Entered, UTC", format="YYYY-MM-DD HH:mm"),
+            "Read": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+        },
+    )
+    picked = chosen["selection"]["rows"]
+    survey = surveys[picked[0]] if picked and picked[0] < len(surveys) else None
+    with st.container(horizontal=True):
+        if st.button("Open", type="primary", icon=":material/folder_open:", disabled=not survey):
+            assert survey
+            st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
+        if st.button("Delete …", icon=":material/delete:", disabled=not survey):
+            assert survey
+            _confirm_deletion(survey)
+        if st.button("New triage", icon=":material/add:"):
+            st.switch_page("pages/2_Triage.py")
+    if not survey:
+        st.caption("Choose a survey in the table to open or delete it.")
+
+
+def _line(survey: Survey, runs: Sequence[Run]) -> dict[str, object]:
+    run = runs[0] if runs else None
+    bands = dict.fromkeys(BANDS, 0)
+    if run:
+        for row in rows_of(survey, run):
+            if row.band:
+                bands[row.band] += 1
+    return {
+        "Survey": survey.name,
+        "Site": survey.site,
+        "Visited": survey.visited_on,
+        "Photos": survey.photos,
+        **{f"{BANDS[name].icon} {name}": count for name, count in bands.items()},
+        "Read by": run.card.title if run else "",
+        "Read": run.done / survey.photos if run and survey.photos else 0.0,
+        "State": run.status if run else "not begun",
+        "Entered": survey.created_at,
+    }
+
+
+@st.dialog("Delete this survey?")
+def _confirm_deletion(survey: Survey) -> None:
+    st.markdown(
+        f"**{plain(survey.name)}** with its {survey.photos:,} photos, what was found in them, and "
+        "all verdicts will be gone. Photos that no other survey holds are removed from this "
+        "computer. Your own files stay where they are."
+    )
+    with st.container(horizontal=True):
+        if st.button("Delete it", type="primary", icon=":material/delete:"):
+            with errors_in_words():
+                store().delete_survey(survey.id)
+                st.session_state.pop("surveys", None)
+                st.rerun()
+        if st.button("Keep it"):
+            st.rerun()
+
+
+def show_buildings() -> None:
+    """A building in all surveys that show it: figures by date, and its photos side by side."""
+    buildings = store().buildings()
+    if not buildings:
+        return
+    st.markdown("## A building over time")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        building = st.selectbox("Building", buildings, key="building", width=420)
+    visits = store().visits(building)
+    if not visits:
+        st.caption("Its photos have not been read yet.")
+        return
+    if len(visits) == 1:
+        st.caption(
+            "Only one survey shows it. Triage photos of another visit whose folder has the same "
+            "name, or call the building the same under Settings there, and they stand side by side."
+        )
+    else:
+        _show_course(visits)
+    for column, visit in zip(
+        st.columns(max(2, min(4, len(visits))), gap="large"), visits[-4:], strict=False
+    ):
+        with column:
+            _show_visit(visit)
+
+
+def _show_course(visits: Sequence[Visit]) -> None:
+    left, right = st.columns(2, gap="large")
+    for column, title, field in (
+        (left, "Damage", "damage_percent"),
+        (right, "Affected area", "affected_percent"),
+    ):
+        with column:
+            st.markdown(f"#### {title}")
+            chart = building_over_time(_points(visits, field), title)
+            st.plotly_chart(chart, config=PLAIN, key=f"course_{field}")
+    st.caption(
+        "The highest photo and the middle one of each visit. Different photos were taken on each: "
+        "a line that rises is a reason to look, not a measurement of decay."
+    )
+
+
+def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, float, float]]:
+    points = []
+    for visit in visits:
+        values = [v for row in visit.rows if (v := getattr(row, field)) is not None]
+        if values:
+            low, middle, high = np.percentile(values, (25, 50, 100))
+            points.append((visit.when, float(low), float(middle), float(high)))
+    return points
+
+
+def _show_visit(visit: Visit) -> None:
+    st.markdown(f"#### {visit.when.day} {visit.when:%B %Y}")
+    st.caption(f"{plain(visit.survey.name)}, {len(visit.rows):,} photos")
+    run = next(run for run in store().runs(visit.survey.id) if run.done > run.failed)
+    for row in ranked(visit.rows, visit.survey.thresholds)[:PICTURES_A_VISIT]:
+        _show_photo(run, row)
+    if st.button("Open the survey", key=f"visit_{visit.survey.id}", icon=":material/folder_open:"):
+        st.switch_page("pages/2_Triage.py", query_params={"survey": str(visit.survey.id)})
+
+
+def _show_photo(run: Run, row: PriorityRow) -> None:
+    small = thumbnail(run.id, row, heat=True)
+    if small:
+        st.image(small, width="stretch", alt=row.photo)
+    told = "not read" if row.damage_percent is None else percent_text(row.damage_percent)
+    badge = band_badge(BANDS[row.band]) if row.band else ""
+    st.markdown(f"{badge} **{told}**")
+    st.caption(plain(row.photo.rsplit("/", 1)[-1]))

@@ -1,0 +1,593 @@
+"""One survey: how far it is, its table, pictures, charts, verdicts, runs, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from heritage.bands import BANDS, BandThresholds
+from heritage.errors import HeritageError, StoreError
+from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
+from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
+from heritage.web.charts import PLAIN, confusion_chart
+from heritage.web.frame import errors_in_words, plain
+from heritage.web.models import choose_checkpoint
+from heritage.web.priority_table import show_pictures, show_table
+from heritage.web.survey_charts import (
+    affected_scatter,
+    bands_per_building,
+    damage_histogram,
+    photo_map,
+    run_against_run,
+)
+from heritage.web.survey_data import handover, rows_of, set_going, store
+
+SHOWN_EVERY_S = 2.0
+TABLE, PICTURES, CHARTS = "Table", "Pictures", "Charts"
+VERDICTS, RUNS, OUT, SETTINGS = "Verdicts", "Runs", "Hand on", "Settings"
+FASTEST_KNOWN_S = 3.0  # before that, a pace says nothing yet
+
+
+def chosen_survey() -> int | None:
+    """The number of the survey that the address names, if it names one."""
+    given = st.query_params.get("survey", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else None
+
+
+def show_survey(survey_id: int) -> None:
+    """The whole view of one survey."""
+    try:
+        survey = store().survey(survey_id)
+    except StoreError:
+        st.title("This survey is not here")
+        st.markdown("It may have been deleted, or the link is of another computer.")
+        if st.button("All surveys", type="primary", icon=":material/folder_open:"):
+            st.switch_page("pages/3_Surveys.py")
+        return
+    set_going()
+    _heading(survey)
+    runs = store().runs(survey.id)
+    run = _chosen_run(runs)
+    if run is None:
+        st.info("No backbone has read these photos yet.", icon=":material/info:")
+        _show_runs(survey, runs)
+        return
+    if run.unfinished:
+        _show_progress(run.id)
+    else:
+        _show_end(run)
+    rows = rows_of(survey, run)
+    _show_counts(rows, survey)
+    view = st.segmented_control(
+        "View",
+        (TABLE, PICTURES, CHARTS, VERDICTS, RUNS, OUT, SETTINGS),
+        default=TABLE,
+        required=True,
+        key="survey_view",
+        label_visibility="collapsed",
+    )
+    if view == TABLE:
+        show_table(survey, run, rows)
+    elif view == PICTURES:
+        show_pictures(survey, run, rows)
+    elif view == CHARTS:
+        _show_charts(rows, survey)
+    elif view == VERDICTS:
+        _show_agreement(survey, run, rows)
+    elif view == RUNS:
+        _show_runs(survey, runs)
+    elif view == OUT:
+        _show_downloads(survey, run, rows)
+    else:
+        _show_settings(survey, rows)
+
+
+def _heading(survey: Survey) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.title(plain(survey.name))
+        st.space("stretch")
+        if st.button("New triage", icon=":material/add:"):
+            st.switch_page("pages/2_Triage.py")
+        if st.button("All surveys", icon=":material/folder_open:"):
+            st.switch_page("pages/3_Surveys.py")
+    day = survey.visited_on
+    facts = [
+        plain(survey.site),
+        f"visited {day.day} {day:%B %Y}" if day else "",
+        f"{survey.photos:,} photos",
+    ]
+    st.caption(" · ".join(fact for fact in facts if fact))
+
+
+def _chosen_run(runs: Sequence[Run]) -> Run | None:
+    if not runs:
+        return None
+    by_id = {run.id: run for run in runs}
+    if len(runs) == 1:
+        return runs[0]
+    if st.session_state.get("survey_run") not in by_id:
+        st.session_state.pop("survey_run", None)
+    chosen = st.selectbox(
+        "Read by",
+        list(by_id),
+        format_func=lambda n: _run_title(by_id[n]),
+        key="survey_run",
+        width=420,
+    )
+    return by_id[chosen]
+
+
+def _run_title(run: Run) -> str:
+    when = run.created_at
+    return f"{run.card.title}, {when.day} {when:%B %Y, %H:%M} UTC"
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+@st.fragment(run_every=SHOWN_EVERY_S)
+def _show_progress(run_id: int) -> None:
+    """A fragment: it looks every few seconds, and the page follows when there is news."""
+    try:
+        run = store().run(run_id)
+        set_going()
+    except HeritageError:
+        st.rerun()
+    if not run.unfinished:
+        st.rerun()
+    pace = _pace(run)
+    words = [f"{run.done:,} of {run.photos:,} photos"]
+    if pace:
+        words += [f"{pace:.1f} photos/s", f"about {_duration((run.photos - run.done) / pace)} left"]
+    elif run.status == WAITING and run.done == 0:
+        words.append("waiting for its turn")
+    if run.failed:
+        words.append(f"{run.failed} not readable")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(run.done / max(1, run.photos), " · ".join(words))
+        if st.button(
+            "Stop",
+            icon=":material/stop:",
+            key=f"stop_{run.id}",
+            disabled=run.status == "stopping",
+            help="What is done is kept; it can go on later.",
+        ):
+            store().ask_to_stop(run.id)
+            st.rerun()
+    shown = st.session_state.get("shown_done", (0, 0))
+    if shown != (run.id, run.done):
+        st.session_state["shown_done"] = (run.id, run.done)
+        if shown[0] == run.id:
+            st.rerun()
+
+
+def _pace(run: Run) -> float | None:
+    """Photos a second in this stretch of work; None until it can be told."""
+    first = st.session_state.setdefault("pace_from", {})
+    if run.id not in first or first[run.id][0] > run.done:
+        first[run.id] = (run.done, run.seconds)
+    done, seconds = first[run.id]
+    worked = run.seconds - seconds
+    return (run.done - done) / worked if worked > FASTEST_KNOWN_S and run.done > done else None
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "a minute"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _show_end(run: Run) -> None:
+    left = run.photos - run.done
+    if run.status == FAILED:
+        st.error(f"The triage broke off: {plain(run.error)}.", icon=":material/error:")
+    elif run.status == STOPPED:
+        st.info(f"Stopped; {left:,} photos are not read yet.", icon=":material/pause_circle:")
+    elif run.status == DONE and left:
+        st.info(f"{left:,} photos were added and are not read yet.", icon=":material/info:")
+    with st.container(horizontal=True):
+        if (left or run.status in (FAILED, STOPPED)) and st.button(
+            "Go on", type="primary", icon=":material/play_arrow:"
+        ):
+            store().resume(run.id)
+            set_going()
+            st.rerun()
+        if run.failed and st.button(
+            f"Try the {run.failed} unreadable again", icon=":material/refresh:"
+        ):
+            store().retry_failed(run.id)
+            set_going()
+            st.rerun()
+
+
+# --- counts and charts -----------------------------------------------------------------------
+
+
+def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
+    edges = survey.thresholds
+    above = {
+        "Urgent": f"≥ {edges.urgent_percent:g} %",
+        "High": f"≥ {edges.high_percent:g} %",
+        "Watch": f"≥ {edges.watch_percent:g} %",
+        "Sound": f"< {edges.watch_percent:g} %",
+    }
+    with st.container(horizontal=True, gap="large", key="band_counts"):
+        for band in BANDS.values():
+            count = sum(row.band == band.name for row in rows)
+            with st.container(width="content", gap=None):
+                st.markdown(f":{band.colour}-badge[{band.icon} {band.name}]")
+                st.markdown(f"### {count:,}")
+                st.caption(above[band.name])
+        for title, count in (
+            ("Your verdicts", sum(bool(row.verdict) for row in rows)),
+            ("Duplicates", sum(bool(row.duplicate_of) for row in rows)),
+            ("Not readable", sum(bool(row.error) for row in rows)),
+        ):
+            if count:
+                with st.container(width="content", gap=None):
+                    st.markdown(f":gray-badge[{title}]")
+                    st.markdown(f"### {count:,}")
+
+
+def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
+    answered = [row for row in rows if row.damage_percent is not None and not row.duplicate_of]
+    if not answered:
+        st.info("The charts fill as photos are read.", icon=":material/bar_chart:")
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("#### How damage % is spread")
+        st.plotly_chart(damage_histogram(answered, survey.thresholds), config=PLAIN)
+        st.markdown("#### Damage % and affected area")
+        st.plotly_chart(affected_scatter(answered), config=PLAIN)
+        st.caption("Affected area is relative within each photo: it says where, not how bad.")
+    with right:
+        st.markdown("#### Bands by building")
+        st.plotly_chart(bands_per_building(answered), config=PLAIN)
+        st.markdown("#### Where the photos were taken")
+        placed = [row for row in answered if row.latitude is not None]
+        if placed:
+            st.plotly_chart(photo_map(placed), config=PLAIN)
+            st.caption(
+                f"{len(placed):,} photos with a position, north up, distances true. No map is "
+                "drawn beneath, so that this works without internet; for that, hand on GeoJSON."
+            )
+        else:
+            st.caption("None of these photos has a GPS position.")
+    st.caption("Photos with the same bytes count once.")
+
+
+# --- verdicts --------------------------------------------------------------------------------
+
+
+def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
+    threshold = 100 * run.card.threshold
+    counts = agreement(rows, threshold)
+    judged = sum(counts.values())
+    if not judged:
+        st.info(
+            "Nobody has said yet what these photos show. Open one in **Table** and press **D** "
+            "(damaged), **S** (sound) or **U** (unsure).",
+            icon=":material/gavel:",
+        )
+        return
+    differing = [
+        row
+        for row in rows
+        if row.verdict in (DAMAGED, SOUND)
+        and row.damage_percent is not None
+        and (row.damage_percent >= threshold) != (row.verdict == DAMAGED)
+        and not row.duplicate_of
+    ]
+    left, right = st.columns((2, 3), gap="large")
+    with left:
+        st.markdown("#### Your verdicts and the model")
+        st.plotly_chart(
+            confusion_chart(
+                {
+                    f"{verdict}_called_{answer}": counts[f"{verdict}_as_{answer}"]
+                    for verdict in (DAMAGED, SOUND)
+                    for answer in (DAMAGED, SOUND)
+                }
+            ),
+            config=PLAIN,
+        )
+        same = judged - len(differing)
+        st.caption(
+            f"They agree on {same:,} of {judged:,} photos ({same / judged:.0%}). The model counts "
+            f"as saying damaged from {threshold:g} %. Verdicts of unsure are left out."
+        )
+    with right:
+        st.markdown("#### Where they differ")
+        if differing:
+            st.dataframe(
+                pd.DataFrame(
+                    {
+                        "Photo": [row.photo for row in differing],
+                        "Damage %": [row.damage_percent for row in differing],
+                        "Verdict": [row.verdict for row in differing],
+                        "Note": [row.note for row in differing],
+                        "By": [row.verdict_by for row in differing],
+                    }
+                ),
+                hide_index=True,
+                column_config={"Damage %": st.column_config.NumberColumn(format="%.1f")},
+            )
+        else:
+            st.caption("Nowhere.")
+    st.markdown("#### Learn from them")
+    st.markdown(
+        "Photos you found damaged or sound are labels. Train a backbone on them here, or take them "
+        "along as a folder that `python -m heritage train` reads."
+    )
+    with st.container(horizontal=True):
+        if st.button("Train on all verdicts", icon=":material/model_training:"):
+            with errors_in_words():
+                st.session_state["training_data"] = _labels_manifest()
+                st.switch_page("pages/5_Train.py")
+        st.download_button(
+            "Labelled photos (ZIP)",
+            partial(_training_zip, survey, run),
+            "labelled-photos.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/folder_zip:",
+        )
+
+
+def _labels_manifest() -> str:
+    """Writes the manifest of every verdict in every survey; its path."""
+    from heritage.cards import write_atomically
+    from heritage.handover import training_manifest
+
+    latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
+    path = store().folder / "labels.csv"
+    write_atomically(path, training_manifest(store(), latest).encode())
+    return str(path)
+
+
+def _training_zip(survey: Survey, run: Run) -> bytes:
+    from heritage.handover import training_zip
+
+    return training_zip(handover(survey, run))
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
+    st.markdown("#### Read by")
+    if runs:
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "Backbone": [run.card.title for run in runs],
+                    "Started": [run.created_at for run in runs],
+                    "State": [run.status for run in runs],
+                    "Photos": [run.done for run in runs],
+                    "Not readable": [run.failed for run in runs],
+                    "Minutes": [run.seconds / 60 for run in runs],
+                }
+            ),
+            hide_index=True,
+            column_config={
+                "Started": st.column_config.DatetimeColumn(
+                    "Started, UTC", format="YYYY-MM-DD HH:mm"
+                ),
+                "Minutes": st.column_config.NumberColumn(format="%.1f"),
+            },
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        card = choose_checkpoint()
+        if (
+            st.button(
+                "Read with this backbone",
+                icon=":material/play_arrow:",
+                disabled=card is None or any(run.unfinished for run in runs),
+                help="The photos are read again; the runs before stay, to be compared.",
+            )
+            and card
+        ):
+            run = store().run_with(survey.id, card)
+            st.session_state["survey_run"] = run.id
+            set_going()
+            st.rerun()
+    finished = {run.id: run for run in runs if run.done > run.failed}
+    if len(finished) > 1:
+        _compare(survey, finished)
+    if finished and len(runs) > 1:
+        _offer_removal(runs)
+
+
+def _compare(survey: Survey, finished: dict[int, Run]) -> None:
+    st.markdown("#### Compare two runs")
+    ids = list(finished)
+    with st.container(horizontal=True):
+        left, right = (
+            st.selectbox(
+                label,
+                ids,
+                index=index,
+                format_func=lambda n: _run_title(finished[n]),
+                key=f"compare_{index}",
+                width=380,
+            )
+            for index, label in ((1, "Earlier"), (0, "Later"))
+        )
+    before = {row.photo_id: row for row in rows_of(survey, finished[left])}
+    pairs = [
+        (before[row.photo_id], row)
+        for row in rows_of(survey, finished[right])
+        if row.photo_id in before
+        and row.damage_percent is not None
+        and before[row.photo_id].damage_percent is not None
+    ]
+    if left == right or not pairs:
+        st.caption("Choose two different runs that have read the same photos.")
+        return
+    moved = sum(a.band != b.band for a, b in pairs)
+    chart, table = st.columns(2, gap="large")
+    with chart:
+        titles = finished[left].card.title, finished[right].card.title
+        st.plotly_chart(run_against_run(pairs, titles), config=PLAIN)
+    with table:
+        st.markdown(f"**{moved:,}** of {len(pairs):,} photos are in another band.")
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "Photo": [b.photo for _, b in pairs],
+                    "Earlier, %": [a.damage_percent for a, _ in pairs],
+                    "Later, %": [b.damage_percent for _, b in pairs],
+                    "Change": [_change(a, b) for a, b in pairs],
+                    "Verdict": [b.verdict for _, b in pairs],
+                }
+            ).sort_values("Change", key=abs, ascending=False),
+            hide_index=True,
+            column_config={
+                name: st.column_config.NumberColumn(format="%.1f")
+                for name in ("Earlier, %", "Later, %", "Change")
+            },
+        )
+
+
+def _change(before: PriorityRow, after: PriorityRow) -> float:
+    return (after.damage_percent or 0.0) - (before.damage_percent or 0.0)
+
+
+def _offer_removal(runs: Sequence[Run]) -> None:
+    with st.expander("Remove a run"):
+        by_id = {run.id: run for run in runs}
+        chosen = st.selectbox(
+            "Run", list(by_id), format_func=lambda n: _run_title(by_id[n]), key="run_to_remove"
+        )
+        if st.button("Remove what it found", icon=":material/delete:"):
+            with errors_in_words():
+                store().delete_run(chosen)
+                st.rerun()
+
+
+# --- the way out -----------------------------------------------------------------------------
+
+
+def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
+    from heritage.exports import safe_stem
+
+    if run.unfinished:
+        st.info("Files made now hold what is done so far.", icon=":material/hourglass_top:")
+    stem = safe_stem(survey.name)
+    placed = sum(row.latitude is not None for row in rows)
+    for title, kind, mime, icon, words in (
+        ("Table (CSV)", "csv", "text/csv", "table", "For spreadsheets and databases."),
+        (
+            "Workbook (XLSX)",
+            "xlsx",
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            "grid_on",
+            "For Excel and LibreOffice, with thumbnails, a summary, and what the columns mean.",
+        ),
+        (
+            "Report (PDF)",
+            "pdf",
+            "application/pdf",
+            "picture_as_pdf",
+            "For people: summary, charts, each urgent photo with its overlay, and what the model "
+            "cannot see.",
+        ),
+        (
+            "Map (GeoJSON)",
+            "geojson",
+            "application/geo+json",
+            "map",
+            f"For QGIS and other GIS: the {placed:,} photos that have a position.",
+        ),
+        ("Everything (ZIP)", "zip", "application/zip", "folder_zip", "All of these and overlays."),
+    ):
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            st.download_button(
+                title,
+                partial(_file, survey, run, kind),
+                f"{stem}.{kind}",
+                mime,
+                key=f"out_{kind}",
+                on_click="ignore",
+                icon=f":material/{icon}:",
+                width=220,
+            )
+            st.caption(words)
+    st.caption("Report and ZIP decode the urgent photos anew and take some seconds.")
+
+
+def _file(survey: Survey, run: Run, kind: str) -> bytes | str:
+    return getattr(handover(survey, run), kind)()
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
+    bands, facts = st.columns(2, gap="large")
+    with bands:
+        st.markdown("#### Where the bands begin")
+        now = survey.thresholds
+        watch, high, urgent = (
+            st.slider(
+                f"{name}, from damage %",
+                0.0,
+                100.0,
+                start,
+                0.5,
+                key=f"edge_{name}_{survey.id}",
+            )
+            for name, start in (
+                ("Watch", now.watch_percent),
+                ("High", now.high_percent),
+                ("Urgent", now.urgent_percent),
+            )
+        )
+        try:
+            asked = BandThresholds(urgent, high, watch)
+        except ValueError:
+            st.warning("They must rise from Watch over High to Urgent.", icon=":material/warning:")
+        else:
+            if asked != now:
+                store().edit_survey(survey.id, thresholds=asked)
+                st.rerun()
+        st.caption("The table follows at once; no photo is read again.")
+    with facts:
+        st.markdown("#### About the survey")
+        name = st.text_input("Name", survey.name, key=f"name_{survey.id}")
+        site = st.text_input("Site", survey.site, key=f"site_{survey.id}")
+        day = st.date_input(
+            "Date of the visit", survey.visited_on, key=f"day_{survey.id}", format="YYYY-MM-DD"
+        )
+        if st.button("Save", icon=":material/save:"):
+            with errors_in_words():
+                store().edit_survey(survey.id, name=name, site=site, visited_on=day)
+                st.rerun()
+        st.markdown("#### Buildings")
+        _rename_buildings(survey, rows)
+
+
+def _rename_buildings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
+    counts = pd.Series([row.building for row in rows]).value_counts()
+    edited = st.data_editor(
+        pd.DataFrame({"Folder": counts.index, "Building": counts.index, "Photos": counts.values}),
+        hide_index=True,
+        disabled=("Folder", "Photos"),
+        key=f"buildings_{survey.id}_{survey.edits}",
+        column_config={
+            "Folder": st.column_config.TextColumn("Now"),
+            "Building": st.column_config.TextColumn("Called", max_chars=200),
+        },
+    )
+    st.caption("Photos of one building in several surveys are compared under **Surveys**.")
+    changed = edited[edited["Building"].fillna("") != edited["Folder"]]
+    if len(changed) and st.button("Rename", icon=":material/edit:"):
+        for old, new in zip(changed["Folder"], changed["Building"].fillna(""), strict=True):
+            ids = [row.photo_id for row in rows if row.building == old]
+            store().rename_building(survey.id, ids, new)
+        st.rerun()

@@ -1,0 +1,192 @@
+"""A new triage: what photos, called what, read by which backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from heritage.errors import PhotoError, StoreError
+from heritage.photos import SUFFIXES, open_photo
+from heritage.sources import below_root, list_folder, list_zip, photo_root, upload_label
+from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
+from heritage.surveys import Survey, SurveyStore
+from heritage.web.frame import errors_in_words
+from heritage.web.models import choose_checkpoint, show_how_to_train
+from heritage.web.survey_data import set_going, store
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+FILES, FOLDER, SERVER = "Photos or a ZIP", "A folder", "A folder on the server"
+
+
+def new_triage() -> None:
+    """The form; once it is sent, the survey opens and the work begins in the background."""
+    st.title("Triage a photo set")
+    st.markdown(
+        "Give all photos of a site visit at once. They become a table that says what to look at "
+        "first; your own verdicts correct it, and it leaves as a table or a report."
+    )
+    ways = [FILES, FOLDER, *([SERVER] if photo_root() else [])]
+    way = st.segmented_control(
+        "Where the photos are", ways, default=FILES, required=True, label_visibility="collapsed"
+    )
+    form = st.session_state.setdefault("triage_form", 0)
+    given: Sequence[Any] = ()
+    folder = ""
+    with st.container(key="dropzone"):
+        if way == FILES:
+            given = st.file_uploader(
+                "Drop photos here, or one ZIP of them",
+                type=[*SUFFIXES, "zip"],
+                accept_multiple_files=True,
+                key=f"triage_files_{form}",
+            )
+        elif way == FOLDER:
+            given = st.file_uploader(
+                "Choose a folder; its subfolders become buildings",
+                type=list(SUFFIXES),
+                accept_multiple_files="directory",
+                key=f"triage_folder_{form}",
+            )
+        else:
+            folder = st.text_input(
+                "Folder below the photos of this server",
+                placeholder="2026/old town",
+                key="triage_server_folder",
+                help="Photos are copied into the survey; the folder stays as it is.",
+            ).strip()
+    if way != SERVER:
+        st.caption(
+            "Photos are copied to the computer this app runs on and stay there until you delete "
+            "the survey. For more than some 500 photos give a ZIP"
+            + (", or a folder on the server." if photo_root() else ".")
+        )
+    _form_below(given, folder, form)
+
+
+def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input(
+            "Name of the survey",
+            placeholder=_suggested(given, folder),
+            key=f"triage_name_{form}",
+            width=300,
+        )
+        site = st.text_input("Site", key=f"triage_site_{form}", width=260, help="Town or address.")
+        day = st.date_input(
+            "Date of the visit", None, key=f"triage_day_{form}", width=180, format="YYYY-MM-DD"
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        card = choose_checkpoint()
+        start = st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=card is None or not (given or folder),
+            help=None if given or folder else "Give photos first.",
+        )
+    if card is None:
+        show_how_to_train(st.session_state.get("checkpoint"))
+        return
+    if start:
+        with errors_in_words():
+            survey = _enter(name.strip() or _free_name(given, folder), site, day, given, folder)
+            store().run_with(survey.id, card)
+            set_going()
+            st.session_state["triage_form"] = form + 1  # lets go of the uploads' memory
+            st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
+
+
+def _enter(
+    name: str, site: str, day: date | None, given: Sequence[UploadedFile], folder: str
+) -> Survey:
+    """Makes the survey and enters its photos; nothing stays where that fails.
+
+    Raises:
+        HeritageError: There is no photo, or it cannot be kept.
+    """
+    kept = store()
+    survey = kept.create_survey(name, site=site, visited_on=day)
+    try:
+        uploaded = partial(_from_uploads, given=given)
+        enter = partial(_from_server, folder=folder) if folder else uploaded
+        if not enter(kept, survey):
+            raise PhotoError(folder or name, "there is no photo in it", "choose other photos")
+    except BaseException:
+        kept.delete_survey(survey.id)
+        raise
+    return kept.survey(survey.id)
+
+
+def _from_server(kept: SurveyStore, survey: Survey, folder: str) -> int:
+    root = photo_root()
+    if root is None:
+        raise PhotoError(folder, "this server has no folder of photos", "upload the photos")
+    return kept.add_photos(survey.id, list_folder(below_root(folder, root), root=root).sources)
+
+
+def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFile]) -> int:
+    added = 0
+    bar = st.progress(0.0, f"Keeping {len(given)} files …")
+    try:
+        for number, upload in enumerate(given, start=1):
+            if upload.name.lower().endswith(".zip"):
+                added += _from_zip(kept, survey, upload)
+            else:
+                _keep(kept, survey, upload)
+                added += 1
+            bar.progress(number / len(given), f"Keeping {number} of {len(given)} files …")
+    except OSError as error:
+        raise StoreError(
+            survey.name, f"the photos cannot be kept ({error.strerror})", "make room on the server"
+        ) from error
+    finally:
+        bar.empty()
+    return added
+
+
+def _keep(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> None:
+    data = upload.getvalue()
+    try:
+        suffix = SUFFIX[open_photo(data, upload.name).format]
+    except PhotoError:
+        suffix = UNKNOWN_SUFFIX  # its row will say what is wrong
+    photo, building = upload_label(upload.name)
+    sha256 = hashlib.sha256(data).hexdigest()
+    kept.add_upload(survey.id, photo, building, data, sha256, suffix)
+
+
+def _from_zip(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> int:
+    """Puts the archive aside; the worker unpacks it photo by photo."""
+    path = kept.files.incoming(survey.id)
+    unfinished = path.with_suffix(".partial")
+    upload.seek(0)
+    with unfinished.open("wb") as file:
+        while block := upload.read(2**20):
+            file.write(block)
+    unfinished.replace(path)
+    return kept.add_photos(survey.id, list_zip(path, upload.name).sources)
+
+
+def _free_name(given: Sequence[UploadedFile], folder: str) -> str:
+    taken = {survey.name for survey in store().surveys()}
+    name = _suggested(given, folder)
+    numbered = (f"{name} ({number})" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
+
+
+def _suggested(given: Sequence[UploadedFile], folder: str) -> str:
+    """A name for who does not care: the folder's or the ZIP's, else the date."""
+    if folder:
+        return Path(folder).name or folder
+    if given and (given[0].name.lower().endswith(".zip") or "/" in given[0].name):
+        return Path(given[0].name.split("/")[0]).stem
+    return f"Photos of {date.today():%d %B %Y}".replace(" 0", " ")

@@ -1,0 +1,391 @@
+"""Surveys, runs and verdicts are kept, counted once, and freed when deleted."""
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import date
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from helpers import crack_photo
+from sqlalchemy import text
+
+from heritage.bands import BandThresholds
+from heritage.cards import ModelCard
+from heritage.errors import PhotoError, StoreError
+from heritage.priority import ranked
+from heritage.sources import Source
+from heritage.store.database import connect
+from heritage.store.tables import Base
+from heritage.surveys import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    WAITING,
+    Finding,
+    PhotoFacts,
+    SurveyStore,
+    pack_heat,
+    unpack_heat,
+    worker_name,
+)
+
+CARD = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="a" * 64, parameters=1)
+ELSEWHERE = "another-computer:1"
+NOBODY = f"{worker_name().rpartition(':')[0]}:{2**22 + 1}"  # no process has so high a number
+
+
+def upload(store, survey, name, data, building="tower"):
+    sha256 = hashlib.sha256(data).hexdigest()
+    store.add_upload(survey.id, name, building, data, sha256, "jpg")
+    return sha256
+
+
+def facts(sha256, near=""):
+    return PhotoFacts(sha256, "jpg", width=40, height=30, perceptual_hash=near)
+
+
+def answered(store, run, percents):
+    """Gives the run's pending photos these damage %, the hash kept."""
+    for photo, percent in zip(store.pending(run.id), percents, strict=True):
+        store.record(run.id, photo.id, facts(photo.sha256), Finding(damage_percent=percent))
+
+
+@pytest.fixture
+def survey(store):
+    return store.create_survey("Spring round", site="Old town", visited_on=date(2026, 4, 2))
+
+
+@pytest.fixture
+def run(store, survey):
+    for index in range(4):
+        upload(store, survey, f"{index}.jpg", bytes([index]), "tower" if index < 2 else "nave")
+    return store.create_run(survey.id, CARD)
+
+
+def test_a_survey_is_there_again_when_the_store_is_opened_anew(store, survey, open_store):
+    store.edit_survey(survey.id, thresholds=BandThresholds(90, 60, 30))
+    again = open_store().surveys()
+    assert [(s.name, s.site, s.visited_on) for s in again] == [
+        ("Spring round", "Old town", date(2026, 4, 2))
+    ]
+    assert again[0].thresholds == BandThresholds(90, 60, 30)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 201, "a\x00b"])
+def test_a_survey_needs_a_name_that_can_be_shown(store, name):
+    with pytest.raises(StoreError, match="no name for a survey"):
+        store.create_survey(name)
+
+
+def test_two_surveys_cannot_share_a_name(store, survey):
+    other = store.create_survey("Autumn round")
+    with pytest.raises(StoreError, match="there is a survey of this name"):
+        store.create_survey("Spring round ")
+    with pytest.raises(StoreError, match="there is a survey of this name"):
+        store.edit_survey(other.id, name="Spring round")
+
+
+def test_a_survey_that_is_gone_says_where_to_look(store):
+    with pytest.raises(StoreError, match="choose one on the page Surveys"):
+        store.survey(7)
+    with pytest.raises(StoreError, match="choose one on the page Surveys"):
+        store.edit_survey(7, name="x")
+    with pytest.raises(StoreError, match="choose one on the page Surveys"):
+        upload(store, type("Gone", (), {"id": 7}), "a.jpg", b"a")
+
+
+def test_the_same_bytes_are_kept_once(store, survey):
+    first = upload(store, survey, "a.jpg", b"same")
+    upload(store, survey, "b.jpg", b"same")
+    assert store.survey(survey.id).photos == 2
+    assert [p.read_bytes() for p in store.folder.glob("photos/*/*")] == [b"same"]
+    assert store.files.path(first, "jpg").exists()
+
+
+def test_deleting_a_survey_frees_what_no_other_survey_has(store, survey):
+    other = store.create_survey("Other")
+    shared, own = upload(store, survey, "a.jpg", b"shared"), upload(store, survey, "b.jpg", b"own")
+    upload(store, other, "a.jpg", b"shared")
+    for sha256 in (shared, own):
+        store.files.keep_thumbnail(sha256, b"small")
+    run = store.create_run(survey.id, CARD)
+    answered(store, run, [1, 2])
+    store.give_verdict([p.id for p in store.pending(store.create_run(survey.id, CARD).id)], "sound")
+    store.delete_survey(survey.id)
+    assert [s.name for s in store.surveys()] == ["Other"]
+    assert store.files.path(shared, "jpg").exists() and store.files.thumbnail(shared) == b"small"
+    assert not store.files.path(own, "jpg").exists() and store.files.thumbnail(own) is None
+    with store.engine.connect() as connection:
+        for table in ("runs", "inspections", "verdicts"):
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table
+
+
+def test_the_number_of_a_deleted_survey_is_not_given_again(store, survey):
+    store.delete_survey(survey.id)
+    assert store.create_survey("Next").id != survey.id
+
+
+def test_a_survey_in_work_is_not_deleted(store, survey, run):
+    assert store.claim(run.id, worker_name())
+    with pytest.raises(StoreError, match="stop the run"):
+        store.delete_survey(survey.id)
+    with pytest.raises(StoreError, match="stop it first"):
+        store.delete_run(run.id)
+    assert store.survey(survey.id).photos == 4
+
+
+def test_sources_are_entered_once_however_often_they_are_given(store, survey):
+    sources = [
+        Source("a.jpg", "tower", "/photos/a.jpg"),
+        Source("b.jpg", "tower", "/photos/x.zip", 0),
+        Source("c.jpg", "tower", "/photos/x.zip", 1, error="locked; unpack it"),
+    ]
+    assert store.add_photos(survey.id, sources) == 3
+    assert store.add_photos(survey.id, [*sources, Source("d.jpg", "", "/photos/d.jpg")]) == 1
+    pending = store.pending(store.create_run(survey.id, CARD).id)
+    assert [photo.name for photo in pending] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert pending[2].source == sources[2]
+
+
+def test_photos_added_at_the_same_time_all_arrive(store, survey, open_store):
+    def add(number):
+        own = open_store()
+        for index in range(8):
+            upload(own, survey, f"{number}-{index}.jpg", f"{number}-{index}".encode())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    assert store.survey(survey.id).photos == 32
+    names = [photo.name for photo in store.pending(store.create_run(survey.id, CARD).id)]
+    assert len(set(names)) == 32
+    assert [n for n in names if n.startswith("2-")] == [f"2-{index}.jpg" for index in range(8)]
+
+
+def test_what_is_recorded_is_not_pending_any_more(store, run):
+    first = store.pending(run.id)[0]
+    store.record(run.id, first.id, facts(first.sha256), Finding(damage_percent=10.0))
+    assert first.id not in [photo.id for photo in store.pending(run.id)]
+    assert (store.run(run.id).done, store.run(run.id).photos) == (1, 4)
+
+
+def test_recording_twice_counts_once(store, run):
+    first = store.pending(run.id)[0]
+    for percent in (10.0, 20.0):
+        store.record(run.id, first.id, facts(first.sha256), Finding(damage_percent=percent))
+    assert store.run(run.id).done == 1
+    assert store.rows(run.id)[0].damage_percent == 20.0
+
+
+def test_a_photo_that_cannot_be_read_is_a_row_with_its_error(store, run):
+    first = store.pending(run.id)[0]
+    store.record(run.id, first.id, None, Finding(error="the JPEG ends early; copy it again"))
+    row = store.rows(run.id)[0]
+    assert (row.error, row.damage_percent) == ("the JPEG ends early; copy it again", None)
+    assert store.run(run.id).failed == 1
+    store.release(run.id, DONE)
+    store.retry_failed(run.id)
+    assert store.run(run.id).status == WAITING
+    assert first.id in [photo.id for photo in store.pending(run.id)]
+
+
+def test_a_twin_gets_the_same_answer_and_says_whose(store, survey):
+    upload(store, survey, "a.jpg", b"same")
+    upload(store, survey, "b.jpg", b"same")
+    run = store.create_run(survey.id, CARD)
+    one, two = store.pending(run.id)
+    heat = np.array([[0.1, 0.9]], np.float32)
+    found = Finding(damage_percent=70.0, affected_percent=5.0, evidence=True, heat=heat)
+    store.record(run.id, one.id, facts(one.sha256), found)
+    assert store.inspected(run.id) == {one.sha256: one.id}
+    store.record(run.id, two.id, facts(two.sha256), one.id)
+    first, second = store.rows(run.id)
+    assert (first.duplicate_of, second.duplicate_of) == ("", "a.jpg")
+    assert second.damage_percent == 70.0
+    assert np.array_equal(store.heat(run.id, two.id), store.heat(run.id, one.id))
+
+
+def test_photos_that_look_alike_share_a_group(store, run):
+    hashes = ["ffff0000ffff0000", "ffff0000ffff0001", "0123456789abcdef", "ffff0000ffff0003"]
+    for photo, near in zip(store.pending(run.id), hashes, strict=True):
+        store.record(run.id, photo.id, facts(photo.sha256, near), Finding(damage_percent=1.0))
+    assert [row.similar_group for row in store.rows(run.id)] == [1, 1, None, 1]
+
+
+def test_heat_comes_back_as_it_was_but_for_its_scale():
+    heat = np.random.default_rng(0).random((7, 11)).astype(np.float32) * 40 + 3
+    back = unpack_heat(pack_heat(heat))
+    assert back.shape == (7, 11)
+    assert np.allclose(back, (heat - heat.min()) / (heat.max() - heat.min()), atol=1e-3)
+    assert not unpack_heat(pack_heat(np.zeros((7, 7), np.float32))).any()
+
+
+def test_only_one_worker_gets_a_run(store, run, open_store):
+    stores = [open_store() for _ in range(4)]
+    barrier, got = threading.Barrier(4), []
+
+    def claim(index):
+        barrier.wait()
+        if stores[index].claim(run.id, f"another-computer:{index}"):
+            got.append(index)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(claim, range(4)))
+    assert len(got) == 1
+    assert store.run(run.id).status == RUNNING
+
+
+def test_a_dead_workers_run_is_taken_up_and_a_living_ones_is_not(store, run):
+    assert store.claim(run.id, NOBODY)
+    assert store.claim(run.id, worker_name())
+    assert not store.claim(run.id, ELSEWHERE)
+    store.release(run.id, WAITING)
+    assert store.claim(run.id, ELSEWHERE)
+    assert store.alive(run.id)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET heartbeat_at = '2026-01-01 00:00:00'"))
+    assert store.claim(run.id, worker_name())
+
+
+def test_a_worker_learns_that_it_is_to_stop(store, run):
+    store.claim(run.id, worker_name())
+    assert store.heartbeat(run.id, 2.0)
+    store.ask_to_stop(run.id)
+    assert store.run(run.id).status == STOPPING
+    assert not store.heartbeat(run.id, 1.5)
+    store.release(run.id, STOPPED)
+    assert (store.run(run.id).status, store.run(run.id).seconds) == (STOPPED, 3.5)
+    store.resume(run.id)
+    assert store.run(run.id).status == WAITING
+
+
+def test_a_run_nobody_works_on_stops_at_once(store, run):
+    store.ask_to_stop(run.id)
+    assert store.run(run.id).status == STOPPED
+
+
+def test_the_same_checkpoint_goes_on_in_its_run_and_another_gets_its_own(store, survey, run):
+    store.release(run.id, FAILED, "the disk is full")
+    assert store.run_with(survey.id, CARD).id == run.id
+    assert store.run(run.id).status == WAITING
+    retrained = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="b" * 64, parameters=1)
+    assert store.run_with(survey.id, retrained).id != run.id
+
+
+def test_a_verdict_outranks_the_model_and_keeps_its_history(store, survey, run):
+    answered(store, run, [95, 60, 30, 5])
+    rows = store.rows(run.id)
+    store.give_verdict([rows[3].photo_id], "damaged", "salt behind the pier", "Ana")
+    store.give_verdict([rows[0].photo_id], "sound", given_by="Ana")
+    store.give_verdict([rows[0].photo_id], "sound", "shadow of a wire", "Ben")
+    table = ranked(store.rows(run.id), survey.thresholds)
+    assert [row.photo for row in table] == ["3.jpg", "1.jpg", "2.jpg", "0.jpg"]
+    assert [row.rank for row in table] == [1, 2, 3, 4]
+    assert (table[0].verdict, table[0].note, table[0].verdict_by) == (
+        "damaged",
+        "salt behind the pier",
+        "Ana",
+    )
+    assert table[0].verdict_at
+    said = store.verdicts(rows[0].photo_id)
+    assert [(v.verdict, v.note, v.given_by) for v in said] == [
+        ("sound", "shadow of a wire", "Ben"),
+        ("sound", "", "Ana"),
+    ]
+
+
+def test_a_verdict_can_be_taken_back(store, run):
+    answered(store, run, [95, 60, 30, 5])
+    photo = store.rows(run.id)[0].photo_id
+    store.give_verdict([photo], "sound", "a mistake", "Ana")
+    store.give_verdict([photo], "")
+    row = store.rows(run.id)[0]
+    assert (row.verdict, row.verdict_at) == ("", None)
+    with pytest.raises(ValueError, match="damaged, sound, unsure"):
+        store.give_verdict([photo], "broken")
+
+
+def test_the_state_changes_with_everything_the_table_shows(store, survey, run):
+    states = [store.state(survey.id, run.id)]
+    answered(store, run, [95, 60, 30, 5])
+    states.append(store.state(survey.id, run.id))
+    photo = store.rows(run.id)[0].photo_id
+    store.give_verdict([photo], "sound")
+    states.append(store.state(survey.id, run.id))
+    store.rename_building(survey.id, [photo], "chapel")
+    states.append(store.state(survey.id, run.id))
+    store.edit_survey(survey.id, thresholds=BandThresholds(80, 40, 10))
+    states.append(store.state(survey.id, run.id))
+    assert len(set(states)) == 5
+    assert store.rows(run.id)[0].building == "chapel"
+
+
+def test_a_building_is_seen_over_all_its_surveys_in_the_order_of_the_visits(store):
+    for name, day, percent in (("later", 9, 80.0), ("earlier", 3, 20.0)):
+        survey = store.create_survey(name, visited_on=date(2026, day, 1))
+        upload(store, survey, "t.jpg", name.encode(), "tower")
+        upload(store, survey, "n.jpg", (name + "n").encode(), "nave")
+        answered(store, store.create_run(survey.id, CARD), [percent, 1.0])
+    assert store.buildings() == ["nave", "tower"]
+    visits = store.visits("tower")
+    assert [visit.survey.name for visit in visits] == ["earlier", "later"]
+    assert [[row.damage_percent for row in visit.rows] for visit in visits] == [[20.0], [80.0]]
+
+
+def test_a_kept_photo_that_is_gone_says_so(store, survey):
+    sha256 = upload(store, survey, "a.jpg", crack_photo())
+    photo = store.pending(store.create_run(survey.id, CARD).id)[0]
+    assert store.photo_bytes(photo) == crack_photo()
+    store.files.forget(sha256)
+    with pytest.raises(PhotoError, match=r"a\.jpg: the kept photo is gone"):
+        store.photo_bytes(photo)
+
+
+@pytest.mark.parametrize("sha256", ["../../etc/passwd", "A" * 64, "a" * 63, ""])
+def test_no_path_is_made_of_what_is_no_hash(store, sha256):
+    with pytest.raises(ValueError, match="no hash"):
+        store.files.path(sha256, "jpg")
+    assert store.files.thumbnail(sha256) is None
+
+
+def test_the_migrations_make_the_tables_that_the_program_expects(store):
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_a_newer_database_is_not_touched(store, database_url):
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'from-tomorrow'"))
+    with pytest.raises(StoreError, match="made by a newer Heritage; update this program"):
+        connect(database_url, store.folder)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle+none://x", "sqlite:////no/such/folder/x.db"])
+def test_a_database_that_cannot_be_opened_says_why(tmp_path, url):
+    with pytest.raises(StoreError, match="the database cannot be opened"):
+        SurveyStore(tmp_path, url)
+
+
+def test_the_first_visitors_of_a_new_installation_can_come_at_once(open_store):
+    barrier = threading.Barrier(4)
+
+    def first(index):
+        barrier.wait()
+        return open_store().create_survey(f"round {index}").name
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(first, range(4)))) == 4
+
+
+def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.delenv("HERITAGE_DATABASE_URL", raising=False)
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "office"))
+    with closing(SurveyStore()) as store:
+        store.create_survey("here")
+    assert (tmp_path / "office" / "surveys.sqlite3").exists()
