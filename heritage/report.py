@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import cast
 
 import matplotlib
@@ -18,9 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
-from PIL import UnidentifiedImageError
 
-from heritage.bands import BANDS, Band, BandThresholds
+from heritage.bands import BANDS, WATCH, Band, BandThresholds
 from heritage.cards import ModelCard
 from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text, percent_text
 from heritage.priority import PriorityRow
@@ -46,10 +47,12 @@ PAPER = "#F6F4EF"
 LEFT, TOP, BOTTOM, WIDTH = 18.0, 18.0, 275.0, 174.0  # mm on A4
 LINE_MM_PER_PT = 0.475
 LISTED = 200
-BUILDINGS_SHOWN = 8
+BUILDINGS_SHOWN = 10
 FIGURES_SHOWN = ("balanced_accuracy", "auroc", "recall_damaged", "recall_sound", "ece")
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+EXPERT = "An expert decides."
 UNKNOWN_GLYPH = "□"
+MIRRORED = str.maketrans("()[]{}<>«»", ")(][}{><»«")
 PAGES = "\ue000" * 4  # stands for the number of pages; `shown` leaves it in no other text
 
 
@@ -68,7 +71,7 @@ def priority_pdf(
     markup; where they are too long they end in "…", and signs without a glyph are boxes.
 
     Args:
-        rows: The table, in the order to show it.
+        rows: The table as `heritage.priority.ranked` gives it.
         survey: Facts about the survey.
         card: Card of the checkpoint that answered.
         overlay: Gives the picture of a row under its heat as JPEG or PNG bytes, None where there
@@ -124,8 +127,10 @@ class _Report(FPDF):
 
     def shown(self, text: str) -> str:
         """`text` with only what the font can show: no controls, and a box for each other sign."""
-        kept = []
+        kept: list[str] = []
         for sign in unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\t", " ")):
+            if unicodedata.combining(sign) and all(map(unicodedata.combining, kept[-2:])):
+                continue  # a tower of accents would cover other lines
             if sign == "\n" or (sign.isprintable() and ord(sign) in self.known):
                 kept.append(sign)
             elif unicodedata.category(sign) not in ("Cf", "Mn", "Me"):
@@ -158,6 +163,10 @@ class _Report(FPDF):
     def lines(self, text: str, width: float, most: int) -> list[str]:
         """`text` broken into at most `most` lines in the current font; "…" where it goes on."""
         shown = self.shown(text[: 300 * most]).strip()
+        if most == 1:
+            shown = shown.replace("\n", " ")
+        if "\n" not in shown and self.get_string_width(shown) <= width:
+            return [shown]
         wrapped = self.multi_cell(width, text=shown, align="L", dry_run=True, output="LINES")
         found = cast(list[str], wrapped)
         if len(found) > most:
@@ -170,7 +179,7 @@ class _Report(FPDF):
     def name(self, text: str, width: float, size: float, *, bold: bool = False) -> str:
         """`text` cut at its front to fit on one line: the end of a path tells photos apart."""
         self.set_font("Sans", "B" if bold else "", size)
-        shown = self.shown(text[-300:]).replace("\n", " ").strip()
+        shown = self.shown(text[-300:]).replace("\n", " ").strip() or "–"
         if self.get_string_width(shown) <= width:
             return shown
         while shown and self.get_string_width(f"…{shown}") > width:
@@ -181,15 +190,15 @@ class _Report(FPDF):
         self.set_fill_color(colour)
         self.rect(x, y, width, height, style="F")
 
-    def heading(self, text: str) -> None:
+    def heading(self, text: str, needed: float) -> None:
+        """Begins a part with `needed` mm at least, on a new page where they are not left."""
+        if self.y + 12 + needed > BOTTOM:
+            self.next_page()
+        else:
+            self.set_y(self.y + 12)
         self.start_section(text)
         self.bar(LEFT, self.y, 10, 0.9, ACCENT)
         self.set_y(self.say(text, LEFT, self.y + 3, WIDTH, size=15, serif=True) + 2)
-
-    def room(self, height: float) -> None:
-        """Goes to the next page unless `height` mm are left on this one."""
-        if self.y + height > BOTTOM:
-            self.next_page()
 
     def next_page(self) -> None:
         self.add_page()
@@ -198,20 +207,25 @@ class _Report(FPDF):
     def picture(self, data: bytes | None, x: float, y: float, w: float, h: float, alt: str) -> None:
         """The picture as large as fits into a stone-coloured box; words where there is none."""
         self.bar(x, y, w, h, STONE)
-        try:
+        with suppress(OSError, FPDFException):  # what is no picture is none to show
             if data:
                 self.image(io.BytesIO(data), x, y, w, h, keep_aspect_ratio=True, alt_text=alt)
                 return
-        except (UnidentifiedImageError, FPDFException, OSError):
-            pass
         self.say("No picture", x, y + h / 2 - 2, w, colour=MUTED, align="C")
 
 
 def _as_read(line: str) -> str:
     """`line` with its signs from left to right as they are to stand on the page."""
-    if any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in line):
-        return BidiParagraph(line).get_reordered_string()
-    return line
+    if not any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in line):
+        return line
+    return "".join(
+        sign.character.translate(MIRRORED) if sign.embedding_level % 2 else sign.character
+        for sign in BidiParagraph(line).get_reordered_characters()
+    )
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(filter(None, parts))
 
 
 def _summary(pdf: _Report, rows: Sequence[PriorityRow], survey: SurveyFacts) -> None:
@@ -219,11 +233,12 @@ def _summary(pdf: _Report, rows: Sequence[PriorityRow], survey: SurveyFacts) -> 
     pdf.bar(LEFT, TOP, 10, 0.9, ACCENT)
     y = pdf.say("Survey report", LEFT, TOP + 3, WIDTH, colour=ACCENT, bold=True) + 2
     y = pdf.say(survey.name, LEFT, y, WIDTH, size=22, serif=True, lines=2) + 1
-    facts = (survey.site, moment_text(survey.date or ""), survey.checkpoint_title)
-    y = pdf.say(" · ".join(filter(None, facts)), LEFT, y, WIDTH, size=10, colour=MUTED) + 4
+    facts = _joined(survey.site, moment_text(survey.date or ""), survey.checkpoint_title)
+    y = pdf.say(facts, LEFT, y, WIDTH, size=10, colour=MUTED) + 4
     answered = sum(row.damage_percent is not None for row in rows)
     failed = sum(bool(row.error) for row in rows)
-    words = f"{counted(len(rows))} of {counted(len(by_building(rows)), 'building')}, {answered:,} inspected."
+    of = counted(len(by_building(rows)), "building")
+    words = f"{counted(len(rows))} of {of}, {answered:,} inspected."
     if failed:
         words += f" {counted(failed)} could not be read."
     y = pdf.say(words, LEFT, y, WIDTH, size=10) + 4
@@ -237,20 +252,12 @@ def _summary(pdf: _Report, rows: Sequence[PriorityRow], survey: SurveyFacts) -> 
         y = pdf.say(line, LEFT, y, WIDTH, colour=MUTED, lines=2)
     y += 5
     if answered:
-        half = (WIDTH - 6) / 2
-        shown = {
-            name: pdf.name(name, 34, 8) for name in by_building(rows)
-        }  # a chart cuts nothing off by itself
-        for index, (title, chart) in enumerate(
-            (
-                ("Photos by damage %", _damage_chart(rows, survey.thresholds)),
-                ("Photos by building and band", _building_chart(rows, shown)),
-            )
-        ):
-            x = LEFT + index * (half + 6)
-            below = pdf.say(title, x, y, half, size=9.5, bold=True)
-            pdf.image(io.BytesIO(chart), x, below + 1, half, alt_text=title)
+        _charts(pdf, rows, survey.thresholds, y)
         y += 75
+    elif rows:
+        y = pdf.say("No photo has been inspected; the list says why.", LEFT, y, WIDTH, size=10)
+    else:
+        y = pdf.say("The survey has no photos yet: add some and inspect them.", LEFT, y, WIDTH)
     agreed = agreement_lines(rows, survey)
     if agreed:
         y = pdf.say("Verdicts and the model", LEFT, y, WIDTH, size=9.5, bold=True) + 1
@@ -280,7 +287,28 @@ def _tile(
 
 
 TILE_MM = 36
+_CHARTS = Lock()  # Matplotlib promises nothing to threads
 CHART_INCHES = (84 / 25.4, 64 / 25.4)
+
+
+def _charts(
+    pdf: _Report, rows: Sequence[PriorityRow], thresholds: BandThresholds, y: float
+) -> None:
+    buildings = by_building(rows)
+    most = list(buildings.items())[:BUILDINGS_SHOWN]
+    title = "Photos by building and band"
+    if len(buildings) > len(most):
+        title = f"{len(most)} of {len(buildings)} buildings, most Urgent first"
+    groups = [(pdf.name(name, 32, 8), band_counts(found)) for name, found in most]
+    with _CHARTS:
+        charts = {
+            "Photos by damage %": _damage_chart(rows, thresholds),
+            title: _building_chart(groups),
+        }
+    half = (WIDTH - 6) / 2
+    for x, (title, chart) in zip((LEFT, LEFT + half + 6), charts.items(), strict=True):
+        below = pdf.say(title, x, y, half, size=9, bold=True)
+        pdf.image(io.BytesIO(chart), x, below + 1, half, alt_text=title)
 
 
 def _axes() -> tuple[Figure, Axes]:
@@ -338,15 +366,10 @@ def _damage_chart(rows: Sequence[PriorityRow], thresholds: BandThresholds) -> by
     return _png(figure)
 
 
-def _building_chart(rows: Sequence[PriorityRow], shown: dict[str, str]) -> bytes:
+def _building_chart(groups: Sequence[tuple[str, dict[str, int]]]) -> bytes:
     """How many photos of each building are in which band, as PNG."""
     figure, axes = _axes()
-    groups = [(shown[name], band_counts(found)) for name, found in by_building(rows).items()]
-    rest = groups[BUILDINGS_SHOWN:]
-    if rest:
-        total = {name: sum(counts[name] for _, counts in rest) for name in BANDS}
-        groups = [*groups[:BUILDINGS_SHOWN], (f"{len(rest):,} others", total)]
-    longest = max(sum(counts.values()) for _, counts in groups)
+    longest = max(1, *(sum(counts.values()) for _, counts in groups))
     for place, (_, counts) in enumerate(groups):
         left = 0
         for band in BANDS.values():
@@ -359,7 +382,7 @@ def _building_chart(rows: Sequence[PriorityRow], shown: dict[str, str]) -> bytes
                     left + count / 2,
                     place,
                     f"{band.icon} {count}" if count > longest * 0.13 else f"{count}",
-                    color="white",
+                    color=INK if band is WATCH else "white",  # white is hard to read on yellow
                     fontproperties=_font(6, "-Bold"),
                     ha="center",
                     va="center_baseline",
@@ -395,14 +418,17 @@ def _look_first(
     total: int,
     overlay: Callable[[PriorityRow], bytes | None],
 ) -> None:
-    pdf.next_page()
-    pdf.heading("Look at these first")
-    words = f"{counted(total)}: Urgent, or found damaged by an expert; most urgent first."
+    pdf.heading("Look at these first", 250)
+    words = (
+        f"{counted(total)}: Urgent, or found damaged by an expert; most urgent first. The colours "
+        "show where in the photo the model sees damage; they do not compare between photos."
+    )
     if total > len(rows):
         words += f" The first {len(rows)} are shown; the other {total - len(rows)} are in the list."
-    pdf.set_y(pdf.say(words, LEFT, pdf.y, WIDTH, colour=MUTED, lines=2) + 3)
+    pdf.set_y(pdf.say(words, LEFT, pdf.y, WIDTH, colour=MUTED, lines=3) + 3)
     for row in rows:
-        pdf.room(PICTURE_MM[1])
+        if pdf.y + PICTURE_MM[1] > BOTTOM:
+            pdf.next_page()
         top = pdf.y
         _block(pdf, row, overlay(row), top)
         pdf.set_y(top + BLOCK_MM)
@@ -415,12 +441,12 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
     name = pdf.name(row.photo, width - 9, 9.5, bold=True)
     pdf.say(f"{row.rank}", x, top, 9, size=9.5, bold=True, colour=ACCENT)
     y = pdf.say(name, x + 9, top, width - 9, size=9.5, bold=True)
-    place = " · ".join(filter(None, (row.building, moment_text(row.taken_at or ""))))
+    place = _joined(row.building, moment_text(row.taken_at or ""))
     y = pdf.say(place, x + 9, y, width - 9, size=7.5, colour=MUTED) + 2
 
     if row.verdict:
         y = pdf.say(f"Verdict: {row.verdict}", x, y, width, size=10, bold=True, colour=ACCENT)
-        who = " · ".join(filter(None, (row.verdict_by, moment_text(row.verdict_at or ""))))
+        who = _joined(row.verdict_by, moment_text(row.verdict_at or ""))
         y = pdf.say(who, x, y, width, size=7.5, colour=MUTED) if who else y
         y = pdf.say(row.note, x, y + 0.5, width, size=8, lines=6) if row.note else y
         pdf.bar(x, y + 1.5, width, 0.2, LINE)
@@ -439,6 +465,7 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
         y = pdf.say(words, x, y, width, size=8) + 1
     remarks = [
         *([row.error] if row.error else []),
+        *(["Nothing in the photo speaks for damage."] if row.band and not row.evidence else []),
         *(["The model is unsure: look yourself."] if row.unsure else []),
         *([f"Same file as {row.duplicate_of}"] if row.duplicate_of else []),
         *([f"Looks like others in group {row.similar_group}."] if row.similar_group else []),
@@ -466,15 +493,14 @@ def _list(pdf: _Report, rows: Sequence[PriorityRow], others: bool) -> None:
     """A line per photo, `LISTED` at most."""
     if not rows:
         return
-    pdf.next_page()
-    pdf.heading("All other photos" if others else "All photos")
+    pdf.heading("All other photos" if others else "All photos", 40)
     words = f"{counted(len(rows))}, most urgent first."
     if len(rows) > LISTED:
         words += f" The first {LISTED} are listed; the spreadsheet holds them all."
     pdf.set_y(pdf.say(words, LEFT, pdf.y, WIDTH, colour=MUTED) + 3)
     _list_header(pdf)
     for row in rows[:LISTED]:
-        if pdf.y + ROW_MM > BOTTOM:
+        if pdf.y + 3 * ROW_MM > BOTTOM:
             pdf.next_page()
             _list_header(pdf)
         _list_row(pdf, row)
@@ -497,23 +523,22 @@ def _list_row(pdf: _Report, row: PriorityRow) -> None:
     }
     if row.damage_percent is not None:
         cells["Damage %"] = percent_text(row.damage_percent)
+    if row.band:
+        cells["Band"] = f"{BANDS[row.band].icon} {row.band}"
     for word, text in cells.items():
         x, width, align = LIST_COLUMNS[word]
-        pdf.say(text, LEFT + x, y, width, size=8, align=align)
-    if row.band:
-        band = BANDS[row.band]
-        x, width, _ = LIST_COLUMNS["Band"]
-        words = f"{band.icon} {band.name}"
-        pdf.say(words, LEFT + x, y, width, size=8, colour=TONES[band.colour].ink)
-    else:
-        x = LIST_COLUMNS["Damage %"][0] + 2
-        pdf.say(row.error or "not inspected", LEFT + x, y, WIDTH - x, size=7.5, colour=MUTED)
-    pdf.set_y(y + ROW_MM)
+        colour = TONES[BANDS[row.band].colour].ink if word == "Band" else INK
+        pdf.say(text, LEFT + x, y, width, size=8, colour=colour, align=align)
+    y += ROW_MM
+    if not row.band:
+        x = LIST_COLUMNS["Photo"][0]
+        reason = row.error or "Not inspected yet."
+        y = pdf.say(reason, LEFT + x, y - 1, WIDTH - x, size=7.5, colour=MUTED, lines=2) + 1
+    pdf.set_y(y)
 
 
 def _about(pdf: _Report, card: ModelCard) -> None:
-    pdf.next_page()
-    pdf.heading("What the model is and what it cannot see")
+    pdf.heading("What the model is and what it cannot see", 130)
     counts = card.data.get("photos", {}).get("train", {})
     sources = ", ".join(card.data.get("sources", []))
     words = f"{card.title} is a neural network"
@@ -524,16 +549,19 @@ def _about(pdf: _Report, card: ModelCard) -> None:
     y = pdf.say(f"{words}.", LEFT, pdf.y, WIDTH, lines=6) + 3
     y = _figures(pdf, card, y)
     low, high = card.unsure
-    limits = [*(line for line in card.limits if line != "An expert decides.")]
+    limits = [line for line in card.limits if line != EXPERT]
     if low < high:
         limits.append(
             f"Answers between {100 * low:.0f} % and {100 * high:.0f} % were too often wrong on "
             "validation to go by them."
         )
     for line in limits or MEANING[:-1]:
+        if y + 40 > BOTTOM:
+            pdf.next_page()
+            y = TOP
         pdf.bar(LEFT, y + 1.7, 1.2, 1.2, ACCENT)
         y = pdf.say(line, LEFT + 4, y, WIDTH - 4, size=9.5, lines=3) + 1.5
-    y = pdf.say("An expert decides.", LEFT, y + 2, WIDTH, size=13, serif=True, colour=ACCENT) + 5
+    y = pdf.say(EXPERT, LEFT, y + 2, WIDTH, size=13, serif=True, colour=ACCENT) + 5
     words = f"Checkpoint {card.name}, SHA-256 {card.sha256 or '–'}. Licence: {card.licence or '–'}."
     pdf.say(words, LEFT, y, WIDTH, size=7, colour=MUTED, lines=4)
 

@@ -240,7 +240,7 @@ def _listing(sources: Iterable[Source], left_out: int) -> Listing:
 def _place(source: Source) -> tuple:
     inside = () if source.member is None else source.photo.split("/")
     parts = [_natural(part) for part in (*Path(source.path).parts, *inside)]
-    return parts, source.path, source.photo, source.member or 0
+    return parts, source.path, source.photo
 
 
 def _natural(text: str) -> list:
@@ -513,14 +513,14 @@ def _member(file: io.BufferedReader, label: str, member: int, limits: Limits) ->
         raise _refused(label, error)
     try:
         file.seek(max(0, info.header_offset))
-        magic, name_bytes, extra_bytes = struct.unpack("<4s22xHH", file.read(30))
+        name_bytes, extra_bytes = struct.unpack("<26xHH", file.read(30))
         file.seek(name_bytes + extra_bytes, io.SEEK_CUR)
         data = file.read(info.compress_size)
         if info.compress_type == zipfile.ZIP_DEFLATED:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size + 1)
     except (struct.error, zlib.error, OverflowError) as exc:
         raise _refused(label, _DAMAGED) from exc
-    if magic != b"PK\3\4" or len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
         raise _refused(label, _DAMAGED)
     if not data:
         raise _refused(label, _EMPTY)

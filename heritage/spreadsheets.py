@@ -153,7 +153,7 @@ def priority_xlsx(
     All text is written as text: nothing in it becomes a formula or a link.
 
     Args:
-        rows: The table, in the order to show it.
+        rows: The table as `heritage.priority.ranked` gives it.
         survey: Facts about the survey.
         thumbnail: Gives a row's small picture as JPEG or PNG bytes, None where there is none.
     """

@@ -12,7 +12,11 @@ PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
 WEB = sorted((ROOT / "heritage" / "web").glob("*.py"))
 CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.parts)
 # Each may import those to its right, never those to its left.
-ORDER = ("cli", "exports", "inspection", "quality", "overlays", "checkpoints", "inputs", "cascade")
+ORDER = (
+    *("cli", "cli_triage", "worker", "handover", "triage", "surveys", "report", "spreadsheets"),
+    *("sources", "exports", "inspection", "quality", "priority", "overlays", "checkpoints"),
+    *("inputs", "cascade"),
+)
 LOWEST = (
     "heatmaps",
     "classifiers",

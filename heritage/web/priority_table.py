@@ -24,12 +24,19 @@ PICTURES_A_PAGE = 24
 PICTURES_SHOWN = {"heat": "With heat", "photo": "Photo", "none": "No pictures"}
 NO_ANSWER = "No answer"
 NO_VERDICT = "none"
+OPTIONAL = ("Verdict", "Building", "Taken", "Remarks")  # not shown where all are empty
 WORDS = {DAMAGED: "Damaged", SOUND: "Sound", UNSURE: "Unsure"}
 KEYS = {DAMAGED: "D", SOUND: "S", UNSURE: "U"}
 ICONS = {
     DAMAGED: ":material/report:",
     SOUND: ":material/check_circle:",
     UNSURE: ":material/help:",
+}
+STARTS = {
+    "table_thumbnails": "heat",
+    "pictures_heat": True,
+    "detail_heat": True,
+    "verdict_onwards": True,
 }
 ORDERS: dict[str, Callable[[PriorityRow], Any]] = {
     "Priority": lambda row: row.rank,
@@ -86,13 +93,13 @@ def show_pictures(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None
         return
     pages = -(-len(shown) // PICTURES_A_PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
-        heat = st.toggle("Heat", value=True, key="pictures_heat")
+        heat = st.toggle("Heat", key="pictures_heat")
         page = 1
         if pages > 1:
             st.session_state["pictures_page"] = min(st.session_state.get("pictures_page", 1), pages)
             page = st.number_input(f"Page of {pages:,}", 1, pages, key="pictures_page", width=150)
     start = (int(page) - 1) * PICTURES_A_PAGE
-    with st.container(key="contact_sheet"):
+    with st.container(horizontal=True, gap="medium", key="contact_sheet"):
         for row in shown[start : start + PICTURES_A_PAGE]:
             _tile(run, row, heat=heat)
 
@@ -132,6 +139,8 @@ def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
 
 def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
     """The row of controls above table and pictures, and what they leave, in order."""
+    for key, start in STARTS.items():
+        st.session_state.setdefault(key, start)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Find",
@@ -145,12 +154,12 @@ def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
         order = st.selectbox("Order", list(ORDERS), key="find_order", width=230)
         with st.popover("More filters", icon=":material/tune:"):
             tests = _more_filters(rows)
-        if any(st.session_state.get(key) for key in FILTER_KEYS):
+        if text:
+            tests.append(lambda row: text in _searched(row))
+        if bands:
+            tests.append(lambda row: (row.band or NO_ANSWER) in bands)
+        if tests:
             st.button("Clear", icon=":material/filter_alt_off:", on_click=_clear_filters)
-    if text:
-        tests.append(lambda row: text in _searched(row))
-    if bands:
-        tests.append(lambda row: (row.band or NO_ANSWER) in bands)
     kept = [row for row in rows if all(test(row) for test in tests)]
     if len(kept) < len(rows):
         st.caption(f"{len(kept):,} of {len(rows):,} photos")
@@ -216,7 +225,8 @@ def _say_empty(rows: Sequence[PriorityRow]) -> None:
 
 def _table(shown: Sequence[PriorityRow], run: Run) -> None:
     frame = whole_table(shown)
-    small = st.session_state.get("table_thumbnails", "heat")
+    frame = frame.drop(columns=[name for name in OPTIONAL if frame[name].isin(["", None]).all()])
+    small = st.session_state["table_thumbnails"] or "none"
     few = len(shown) <= MOST_WITH_THUMBNAILS
     if few and small != "none":
         pictures = [thumbnail(run.id, row, heat=small == "heat") for row in shown]
@@ -247,6 +257,9 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
                 help="Share of the photo that is hot. Relative within each photo: it says where, "
                 "not how bad.",
             ),
+            "Band": st.column_config.TextColumn(width=95),
+            "Verdict": st.column_config.TextColumn(width=85),
+            "Building": st.column_config.TextColumn(width="small"),
             "Taken": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
             "Remarks": st.column_config.TextColumn(width="large"),
         },
@@ -257,8 +270,6 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
                 "Pictures in the table",
                 list(PICTURES_SHOWN),
                 format_func=PICTURES_SHOWN.__getitem__,
-                default="heat",
-                required=True,
                 key="table_thumbnails",
                 label_visibility="collapsed",
             )
@@ -303,14 +314,14 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
         ):
             step = place + 1
         st.caption(f"{place + 1:,} of {len(shown):,}")
-        st.space("stretch")
-        if st.button("Close", icon=":material/close:", shortcut="Esc"):
-            _choose(None)
-            st.rerun()
         if step is not None:
             _choose(shown[step].photo_id)
             st.rerun()
-    st.markdown(f"**{plain(row.photo)}**")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{plain(row.photo)}**", width="stretch")
+        if st.button("Close", icon=":material/close:", shortcut="Esc", type="tertiary"):
+            _choose(None)
+            st.rerun()
     if row.error:
         st.error(plain(row.error[:1].upper() + row.error[1:]) + ".", icon=":material/error:")
     elif row.damage_percent is None:
@@ -323,11 +334,11 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
 
 
 def _show_picture(run: Run, row: PriorityRow) -> None:
-    heat = st.session_state.get("detail_heat", True) and row.evidence
+    heat = st.session_state["detail_heat"] and row.evidence
     with errors_in_words():
         st.image(picture(row.sha256, run.id, heat, row), width="stretch", alt=_spoken(row))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.toggle("Heat", value=True, key="detail_heat", disabled=not row.evidence)
+        st.toggle("Heat", key="detail_heat", disabled=not row.evidence)
         if not row.evidence:
             st.caption("No evidence: nothing in this photo speaks for damage.")
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
@@ -345,7 +356,7 @@ def _show_answer(row: PriorityRow) -> None:
             f"{row.affected_percent:.1f} %" if row.evidence else "–",
             width="content",
         )
-        st.markdown(_badges(row))
+        st.markdown(_badges(row, percent=False))
     facts = [
         plain(row.building),
         row.taken_at[:10] if row.taken_at else "",
@@ -381,7 +392,7 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         if row.verdict and st.button("Take back", icon=":material/undo:"):
             given = ""
     who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
-    onwards = st.toggle("Go to the next photo after a verdict", value=True, key="verdict_onwards")
+    onwards = st.toggle("Go to the next photo after a verdict", key="verdict_onwards")
     edited = row.verdict and note.strip() != row.note and given is None
     if edited and st.button("Save the note", icon=":material/save:"):
         given, onwards = row.verdict, False
@@ -424,9 +435,9 @@ def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:
 # --- words -----------------------------------------------------------------------------------
 
 
-def _badges(row: PriorityRow) -> str:
+def _badges(row: PriorityRow, *, percent: bool = True) -> str:
     badges = [band_badge(BANDS[row.band])] if row.band else []
-    if row.damage_percent is not None:
+    if percent and row.damage_percent is not None:
         badges.append(f"**{percent_text(row.damage_percent)}**")
     if row.verdict:
         badges.append(f":blue-badge[{ICONS[row.verdict]} {WORDS[row.verdict]}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -57,7 +58,7 @@ def show_survey(survey_id: int) -> None:
         return
     if run.unfinished:
         _show_progress(run.id)
-    else:
+    elif run.status != DONE or run.failed or run.done < run.photos:
         _show_end(run)
     rows = rows_of(survey, run)
     _show_counts(rows, survey)
@@ -189,7 +190,7 @@ def _show_end(run: Run) -> None:
         st.info(f"Stopped; {left:,} photos are not read yet.", icon=":material/pause_circle:")
     elif run.status == DONE and left:
         st.info(f"{left:,} photos were added and are not read yet.", icon=":material/info:")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="small"):
         if (left or run.status in (FAILED, STOPPED)) and st.button(
             "Go on", type="primary", icon=":material/play_arrow:"
         ):
@@ -197,7 +198,7 @@ def _show_end(run: Run) -> None:
             set_going()
             st.rerun()
         if run.failed and st.button(
-            f"Try the {run.failed} unreadable again", icon=":material/refresh:"
+            f"Try again to read {run.failed}", icon=":material/refresh:", type="tertiary"
         ):
             store().retry_failed(run.id)
             set_going()
@@ -215,22 +216,22 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         "Watch": f"≥ {edges.watch_percent:g} %",
         "Sound": f"< {edges.watch_percent:g} %",
     }
-    with st.container(horizontal=True, gap="large", key="band_counts"):
-        for band in BANDS.values():
-            count = sum(row.band == band.name for row in rows)
-            with st.container(width="content", gap=None):
-                st.markdown(f":{band.colour}-badge[{band.icon} {band.name}]")
-                st.markdown(f"### {count:,}")
-                st.caption(above[band.name])
-        for title, count in (
-            ("Your verdicts", sum(bool(row.verdict) for row in rows)),
-            ("Duplicates", sum(bool(row.duplicate_of) for row in rows)),
-            ("Not readable", sum(bool(row.error) for row in rows)),
-        ):
-            if count:
-                with st.container(width="content", gap=None):
-                    st.markdown(f":gray-badge[{title}]")
-                    st.markdown(f"### {count:,}")
+    counts = [
+        (f":{band.colour}-badge[{band.icon} {band.name}]", band.name, above[band.name])
+        for band in BANDS.values()
+    ]
+    lines = [
+        f"{badge} **{sum(row.band == name for row in rows):,}** :small[:gray[{edge}]]"
+        for badge, name, edge in counts
+    ]
+    for title, count in (
+        ("Your verdicts", sum(bool(row.verdict) for row in rows)),
+        ("Duplicates", sum(bool(row.duplicate_of) for row in rows)),
+        ("Not readable", sum(bool(row.error) for row in rows)),
+    ):
+        if count:
+            lines.append(f":gray-badge[{title}] **{count:,}**")
+    st.markdown(" &emsp; ".join(lines))
 
 
 def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
@@ -573,9 +574,15 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
 
 
 def _rename_buildings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
-    counts = pd.Series([row.building for row in rows]).value_counts()
+    counts = Counter(row.building for row in rows)
     edited = st.data_editor(
-        pd.DataFrame({"Folder": counts.index, "Building": counts.index, "Photos": counts.values}),
+        pd.DataFrame(
+            {
+                "Folder": list(counts),
+                "Building": list(counts),
+                "Photos": list(counts.values()),
+            }
+        ),
         hide_index=True,
         disabled=("Folder", "Photos"),
         key=f"buildings_{survey.id}_{survey.edits}",

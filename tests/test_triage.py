@@ -1,0 +1,385 @@
+"""A triage reads every photo once, whatever becomes of its process, and one bad file is one row."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import crack_photo, save_untrained, wait_until
+from PIL import Image
+
+from heritage.cards import read_card
+from heritage.cli import main
+from heritage.errors import CheckpointError, HeritageError
+from heritage.handover import Handover, stored_inspection, training_manifest, training_zip
+from heritage.inspection import Inspector
+from heritage.photos import open_photo
+from heritage.sources import list_files, list_folder
+from heritage.surveys import DONE, FAILED, RUNNING, STOPPED, WAITING
+from heritage.training.datasets import read_samples
+from heritage.triage import triage, work_off
+from heritage.worker import LOCK, ensure_worker
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two buildings of three photos, one of them twice, one file that is no photo inside."""
+    folder = tmp_path / "visit"
+    for building in ("chapel", "mill"):
+        for index in range(3):
+            path = folder / building / f"{index}.jpg"
+            crack_photo(path, cracked=index % 2 == 0, seed=index + 3 * (building == "mill"))
+    (folder / "mill" / "again.jpg").write_bytes((folder / "chapel" / "0.jpg").read_bytes())
+    (folder / "mill" / "torn.jpg").write_bytes(crack_photo()[:700])
+    return folder
+
+
+@pytest.fixture
+def card(weights_dir):
+    return read_card(weights_dir / "mobilenet_v2.json")
+
+
+@pytest.fixture
+def run(store, photos, card):
+    survey = store.create_survey("Visit")
+    store.add_photos(survey.id, list_folder(photos).sources)
+    return store.create_run(survey.id, card)
+
+
+def test_every_photo_becomes_a_row_and_a_torn_one_says_why(store, run, weights_dir):
+    told = []
+    ended = triage(store, run.id, weights=weights_dir, listen=told.append)
+    assert (ended.status, ended.done, ended.failed, ended.photos) == (DONE, 8, 1, 8)
+    assert [state.done for state in told] == list(range(1, 9))
+    rows = {row.photo: row for row in store.rows(run.id)}
+    assert rows["mill/torn.jpg"].error.startswith("the JPEG ends early; ")
+    assert rows["mill/again.jpg"].duplicate_of == "chapel/0.jpg"
+    assert rows["mill/again.jpg"].damage_percent == rows["chapel/0.jpg"].damage_percent
+    assert {row.building for row in rows.values()} == {"chapel", "mill"}
+
+
+def test_a_row_says_what_an_inspection_of_the_photo_says(store, run, photos, weights_dir):
+    triage(store, run.id, weights=weights_dir)
+    row = store.rows(run.id)[1]
+    alone = Inspector("mobilenet_v2", folder=weights_dir).inspect(photos / row.photo)
+    stored = stored_inspection(store, run.id, row)
+    told, kept = alone.as_dict(), stored.as_dict()
+    assert told.pop("photo") == Path(kept.pop("photo")).name
+    told.pop("band"), kept.pop("band")  # the table's thresholds decide it
+    assert kept == told
+    assert abs(stored.heatmap - alone.heatmap).max() < 2e-3
+
+
+def test_the_photos_stay_readable_when_their_folder_is_gone(store, run, photos, weights_dir):
+    triage(store, run.id, weights=weights_dir)
+    (photos / "chapel" / "0.jpg").unlink()
+    kept = store.photo(store.rows(run.id)[0].photo_id)
+    assert open_photo(store.photo_bytes(kept)).width == 240
+    assert store.files.thumbnail(kept.sha256)
+
+
+def test_what_is_done_is_not_done_again(store, run, weights_dir):
+    class CutError(Exception):
+        pass
+
+    def cut(state):
+        if state.done == 3:
+            raise CutError
+
+    with pytest.raises(CutError):
+        triage(store, run.id, weights=weights_dir, listen=cut)
+    done = {row.photo for row in store.rows(run.id) if row.damage_percent is not None}
+    assert len(done) == 3
+    store.release(run.id, WAITING)
+    seen = []
+    triage(store, run.id, weights=weights_dir, listen=seen.append)
+    assert [state.done for state in seen] == [4, 5, 6, 7, 8]
+
+
+def test_a_run_asked_to_stop_stops_and_can_go_on(store, run, weights_dir, monkeypatch):
+    monkeypatch.setattr("heritage.triage.HEARTBEAT_S", 0.0)
+
+    def ask(state):
+        if state.done == 2:
+            store.ask_to_stop(run.id)
+
+    ended = triage(store, run.id, weights=weights_dir, listen=ask)
+    assert ended.status == STOPPED
+    assert 2 <= ended.done < 8
+    store.resume(run.id)
+    assert triage(store, run.id, weights=weights_dir).status == DONE
+
+
+def test_a_run_whose_checkpoint_is_gone_fails_with_the_reason(store, run, tmp_path):
+    with pytest.raises(CheckpointError):
+        triage(store, run.id, weights=tmp_path)
+    assert store.run(run.id).status == FAILED
+    assert "there is no such checkpoint" in store.run(run.id).error
+
+
+def test_photos_of_one_run_are_never_read_by_two_checkpoints(store, run, tmp_path, weights_dir):
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        triage(store, run.id, weights=weights_dir, listen=stop)
+    save_untrained(tmp_path / "new", "mobilenet_v2")
+    store.resume(run.id)
+    with pytest.raises(HeritageError, match="trained anew since this run began"):
+        triage(store, run.id, weights=tmp_path / "new")
+
+
+def test_one_failing_run_does_not_keep_the_others_waiting(
+    store, run, card, photos, weights_dir, monkeypatch
+):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights_dir))
+    lost = store.create_run(run.survey_id, replace(card, name="lost"))
+    other = store.create_survey("Other")
+    store.add_photos(other.id, list_folder(photos / "chapel").sources)
+    fine = store.create_run(other.id, card)
+    work_off(store)
+    states = [store.run(i).status for i in (run.id, lost.id, fine.id)]
+    assert states == [DONE, FAILED, DONE]
+
+
+def test_a_folder_outside_the_servers_is_not_read(store, card, photos, tmp_path, weights_dir):
+    survey = store.create_survey("Visit")
+    store.add_photos(survey.id, list_folder(photos).sources)
+    run = store.create_run(survey.id, card)
+    (tmp_path / "allowed").mkdir()
+    triage(store, run.id, weights=weights_dir, root=tmp_path / "allowed")
+    rows = store.rows(run.id)
+    assert all("outside the photos of this server" in row.error for row in rows)
+    assert not any(row.sha256 for row in rows)
+
+
+def test_an_archive_is_taken_in_and_then_removed(store, card, photos, weights_dir):
+    survey = store.create_survey("Visit")
+    path = store.files.incoming(survey.id)
+    with zipfile.ZipFile(path, "w") as archive:
+        for photo in sorted(photos.rglob("*.jpg")):
+            archive.write(photo, photo.relative_to(photos))
+    store.add_photos(survey.id, list_files([path]).sources)
+    run = store.create_run(survey.id, card)
+    assert triage(store, run.id, weights=weights_dir).failed == 1
+    assert not path.exists()
+    again = triage(store, store.create_run(survey.id, card).id, weights=weights_dir)
+    assert (again.done, again.failed) == (8, 1)
+    errors = [{row.photo: row.error for row in store.rows(r.id)} for r in (run, again)]
+    assert errors[0] == errors[1]
+
+
+def test_where_nothing_can_be_written_the_run_says_so_and_can_go_on(store, run, weights_dir):
+    (store.folder / "photos").write_bytes(b"in the way of the folder")
+    with pytest.raises(HeritageError, match="make room and resume"):
+        triage(store, run.id, weights=weights_dir)
+    assert store.run(run.id).status == FAILED
+    assert store.run(run.id).done == 0
+    (store.folder / "photos").unlink()
+    store.resume(run.id)
+    assert triage(store, run.id, weights=weights_dir).done == 8
+
+
+# --- the worker ------------------------------------------------------------------------------
+
+
+def test_a_killed_workers_run_is_finished_by_the_next(
+    store, run, photos, weights_dir, database_url, monkeypatch
+):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights_dir))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", database_url)
+    for index in range(40):
+        crack_photo(photos / "tower" / f"{index}.jpg", seed=100 + index)
+    store.add_photos(run.survey_id, list_folder(photos).sources)
+    ensure_worker(store)
+    wait_until(lambda: store.run(run.id).done >= 3)
+    process = int(worker_of(store, run).rpartition(":")[2])
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    left = store.run(run.id)
+    assert left.status == RUNNING
+    assert 3 <= left.done < 48
+    answers = {row.photo: row.damage_percent for row in store.rows(run.id)}
+    ensure_worker(store)
+    wait_until(lambda: store.run(run.id).status == DONE)
+    assert (store.run(run.id).done, store.run(run.id).failed) == (48, 1)
+    now = {row.photo: row.damage_percent for row in store.rows(run.id)}
+    assert all(now[name] == percent for name, percent in answers.items() if percent is not None)
+    wait_until(lambda: not (store.folder / LOCK).exists() or not worker_of(store, run))
+
+
+def worker_of(store, run):
+    return store._run_row(run.id).worker
+
+
+def test_no_process_is_started_where_nothing_waits(store, run):
+    store.release(run.id, DONE)
+    ensure_worker(store)
+    assert not (store.folder / "worker.log").exists()
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def command(weights_dir, *arguments):
+    return main(["triage", "--weights", str(weights_dir), *map(str, arguments)])
+
+
+def test_the_table_is_complete_although_a_photo_cannot_be_read(
+    photos, tmp_path, weights_dir, capsys
+):
+    out = tmp_path / "out.csv"
+    assert command(weights_dir, photos, "--csv", out) == 1
+    table = pd.read_csv(out, encoding="utf-8-sig")
+    assert len(table) == 8
+    assert list(table["rank"]) == list(range(1, 9))
+    assert table["damage_percent"].dropna().is_monotonic_decreasing
+    assert table["error"].notna().sum() == 1
+    told = capsys.readouterr()
+    assert told.out.strip() == str(out)
+    assert "mill/torn.jpg: the JPEG ends early" in told.err
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_all_files_at_once_and_no_error_is_success(photos, tmp_path, weights_dir):
+    (photos / "mill" / "torn.jpg").unlink()
+    kinds = ("csv", "xlsx", "pdf", "geojson", "zip")
+    outs = [part for kind in kinds for part in (f"--{kind}", tmp_path / f"out.{kind}")]
+    assert command(weights_dir, photos, *outs) == 0
+    assert (tmp_path / "out.pdf").read_bytes().startswith(b"%PDF")
+    assert json.loads((tmp_path / "out.geojson").read_text())["type"] == "FeatureCollection"
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        names = archive.namelist()
+    assert {"survey.csv", "survey.xlsx", "survey.pdf", "survey.geojson"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--csv", "out.csv", "--resume", "--restart"],
+        ["--csv", "out.csv", "--urgent", "10"],
+    ],
+)
+def test_wrong_use_is_told_apart(photos, weights_dir, arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        command(weights_dir, photos, *arguments)
+    assert stopped.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_a_file_with_nowhere_to_go_is_told_before_the_work(photos, weights_dir, tmp_path, capsys):
+    assert command(weights_dir, photos, "--csv", tmp_path / "no" / "out.csv") == 1
+    assert "its folder is not there" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_told(tmp_path, weights_dir, capsys):
+    (tmp_path / "empty").mkdir()
+    assert command(weights_dir, tmp_path / "empty", "--csv", tmp_path / "out.csv") == 1
+    assert "there is no photo in it" in capsys.readouterr().err
+
+
+def test_a_killed_command_goes_on_where_it_was(photos, tmp_path, weights_dir, capsys):
+    for index in range(60):
+        crack_photo(photos / "tower" / f"{index}.jpg", seed=100 + index)
+    out = tmp_path / "out.csv"
+    arguments = ["triage", str(photos), "--csv", str(out), "--weights", str(weights_dir)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heritage", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    journal = tmp_path / "out.csv.unfinished"
+    wait_until(lambda: len(list(journal.glob("thumbnails/*/*.jpg"))) > 5)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    assert main(arguments) == 1
+    assert "add --resume to go on" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 1
+    assert not journal.exists()
+    table = pd.read_csv(out, encoding="utf-8-sig")
+    assert len(table) == len(set(table["photo"])) == 68
+    assert table["error"].notna().sum() == 1
+
+
+def test_a_survey_made_in_the_shell_is_one_like_any_other(
+    photos, tmp_path, weights_dir, database_url, open_store, monkeypatch, capsys
+):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", database_url)
+    given = (photos, "--survey", "Spring", "--site", "Old town", "--date", "2026-04-02")
+    assert command(weights_dir, *given) == 1
+    capsys.readouterr()
+    assert command(weights_dir, *given) == 1
+    assert "there is a survey of this name; add --resume" in capsys.readouterr().err
+    crack_photo(photos / "chapel" / "new.jpg", seed=50)
+    assert command(weights_dir, *given, "--resume", "--csv", tmp_path / "o.csv") == 1
+    store = open_store()
+    (survey,) = store.surveys()
+    assert (survey.name, survey.site, str(survey.visited_on)) == (
+        "Spring",
+        "Old town",
+        "2026-04-02",
+    )
+    assert survey.photos == 9
+    (run,) = store.runs(survey.id)
+    assert (run.status, run.done) == (DONE, 9)
+
+
+# --- the way out -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(store, run, weights_dir):
+    """The run with a verdict on four photos: one with a twin, one unsure."""
+    triage(store, run.id, weights=weights_dir)
+    rows = {row.photo: row for row in store.rows(run.id)}
+    store.give_verdict([rows["chapel/0.jpg"].photo_id, rows["mill/again.jpg"].photo_id], "damaged")
+    store.give_verdict([rows["chapel/1.jpg"].photo_id], "sound", "old repair")
+    store.give_verdict([rows["mill/2.jpg"].photo_id], "damaged")
+    store.give_verdict([rows["mill/1.jpg"].photo_id], "unsure")
+    return run
+
+
+def test_verdicts_become_a_manifest_to_train_on(store, judged, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(training_manifest(store, [judged.id]))
+    samples = read_samples(path)
+    assert sorted((s.label, s.group) for s in samples) == [
+        (0, "chapel"),
+        (1, "chapel"),
+        (1, "mill"),
+    ]
+
+
+def test_verdicts_become_a_folder_to_train_on(store, judged, tmp_path):
+    (tmp_path / "labels.zip").write_bytes(training_zip(Handover.of(store, judged.id)))
+    with zipfile.ZipFile(tmp_path / "labels.zip") as archive:
+        archive.extractall(tmp_path / "labels")
+    samples = read_samples(tmp_path / "labels")
+    assert sorted((s.label, s.path.parent.name) for s in samples) == [
+        (0, "chapel"),
+        (1, "chapel"),
+        (1, "mill"),
+    ]
+
+
+def test_the_overlay_of_the_report_has_the_photos_aspect(store, judged):
+    handover = Handover.of(store, judged.id)
+    row = next(row for row in handover.rows if row.photo == "mill/2.jpg")
+    picture = Image.open(BytesIO(handover.overlay(row)))
+    assert picture.size == (240, 180)
+    torn = next(row for row in handover.rows if row.error)
+    assert handover.overlay(torn) is None
