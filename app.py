@@ -3,7 +3,7 @@
 import streamlit as st
 
 from heritage.web.frame import frame
-from heritage.web.home import show_example, show_limits, show_way_in
+from heritage.web.home import show_example, show_limits, show_recent_surveys, show_way_in
 
 frame("Home")
 st.title("Which of these walls needs you first?")
@@ -12,6 +12,7 @@ st.markdown(
     "shows, and marks **where** in the picture it sees it. Everything stays on this machine."
 )
 show_way_in()
+show_recent_surveys()
 example = st.container()
 show_limits()
 with example:

@@ -68,9 +68,7 @@ def add_triage(commands: Any) -> None:
 def _triage(options: argparse.Namespace, given: list[str]) -> int:
     thresholds = _thresholds(options)
     if not (options.survey or any(getattr(options, kind) for kind in KINDS)):
-        options.parser.error(
-            "say what for: --csv, --xlsx, --pdf, --geojson, --zip or --survey"
-        )
+        options.parser.error("say what for: --csv, --xlsx, --pdf, --geojson, --zip or --survey")
     if options.resume and options.restart:
         options.parser.error("--resume and --restart cannot both be meant")
     card = read_card(options.weights / f"{options.backbone or default_name(options.weights)}.json")

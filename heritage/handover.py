@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from heritage.spreadsheets import (
     priority_geojson,
     priority_xlsx,
     survey_zip,
+    urgent_rows,
 )
 from heritage.store.files import SUFFIX
 from heritage.surveys import Run, Survey, SurveyStore
@@ -120,26 +121,18 @@ class Handover:
 
     def zip(self) -> bytes:
         """Everything, with the overlays of the most urgent photos."""
-        urgent = [row for row in self.rows if row.band == "Urgent" or row.verdict == DAMAGED]
-        overlays: dict[str, Callable[[], bytes | None]] = {}
-        for row in urgent[:MOST_OVERLAYS]:
-            stem = safe_stem(PurePosixPath(row.photo).name)
-            overlays[f"{row.rank:04d}-{stem}.jpg"] = lambda row=row: self.overlay(  # type: ignore[misc]
-                row, OVERLAY_SIDE_PX
-            )
-        return survey_zip(
-            {
-                "survey.csv": self.csv(),
-                "survey.xlsx": self.xlsx(),
-                "survey.pdf": self.pdf(),
-                "survey.geojson": self.geojson().encode(),
-                **{
-                    f"overlays/{name}": data
-                    for name, make in overlays.items()
-                    if (data := make()) is not None
-                },
-            }
+        overlays = (
+            (row, picture)
+            for row in urgent_rows(self.rows)[:MOST_OVERLAYS]
+            if (picture := self.overlay(row, OVERLAY_SIDE_PX)) is not None
         )
+        files = {
+            "survey.csv": self.csv(),
+            "survey.xlsx": self.xlsx(),
+            "survey.pdf": self.pdf(),
+            "survey.geojson": self.geojson().encode(),
+        }
+        return survey_zip(files, overlays)
 
     def overlay(self, row: PriorityRow, side_px: int = REPORT_SIDE_PX) -> bytes | None:
         """The photo with its heat and boxes as JPEG bytes; None where it cannot be had."""

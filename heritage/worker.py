@@ -19,7 +19,7 @@ from heritage.surveys import SurveyStore
 
 LOCK, LOG = "worker.lock", "worker.log"
 LOG_BYTES = 1_000_000
-_CHILDREN: list[subprocess.Popen[bytes]] = []  # kept until they end, or they would stay zombies
+_CHILDREN: dict[Path, subprocess.Popen[bytes]] = {}  # asked how they do, or they stay zombies
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,8 +29,8 @@ def ensure_worker(store: SurveyStore) -> None:
     Raises:
         StoreError: The process cannot be started.
     """
-    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
-    if _CHILDREN or _is_there(store.folder):
+    child = _CHILDREN.get(store.folder)
+    if (child and child.poll() is None) or _is_there(store.folder):
         return
     if not any(not store.alive(run.id) for run in store.unfinished_runs()):
         return
@@ -56,7 +56,7 @@ def ensure_worker(store: SurveyStore) -> None:
         raise StoreError(
             "triage", f"its process cannot be started ({error.strerror})", "try again"
         ) from error
-    _CHILDREN.append(process)
+    _CHILDREN[store.folder] = process
 
 
 def _is_there(folder: Path) -> bool:

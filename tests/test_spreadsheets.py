@@ -218,6 +218,7 @@ def test_each_thumbnail_lies_in_its_row_and_is_no_larger_than_its_cell():
     for image in sheet._images:
         assert image.anchor._from.col == image.anchor.to.col == 0
         assert image.anchor._from.row == image.anchor.to.row
+        assert image.anchor.editAs in (None, "twoCell")  # it moves and hides with its row
     assert by_heading(sheet, 4)["Photo"].value == "broken.jpg"
 
 

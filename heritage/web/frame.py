@@ -23,6 +23,7 @@ _PAGES = (
     ("pages/3_Surveys.py", "Surveys", ":material/folder_open:"),
     ("pages/4_Backbones.py", "Backbones", ":material/leaderboard:"),
     ("pages/5_Train.py", "Train", ":material/model_training:"),
+    ("pages/6_Guide.py", "Guide", ":material/menu_book:"),
 )
 
 

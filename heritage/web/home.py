@@ -9,17 +9,20 @@ import streamlit as st
 from heritage.cards import list_cards
 from heritage.exports import blended, encode_jpeg
 from heritage.photos import Photo
+from heritage.surveys import Run, Survey
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import START_OPACITY_PERCENT, show_answer
 from heritage.web.models import inspect
 from heritage.web.photo_input import keep_photo
 from heritage.web.samples import SamplePhoto, sample_photos
+from heritage.web.survey_data import set_going, store
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection
 
 EXAMPLE_FILE = "cracked-plaster.jpg"
 VIEW_SIDE_PX = 960
+SURVEYS_SHOWN = 3
 
 
 def show_way_in() -> None:
@@ -27,9 +30,37 @@ def show_way_in() -> None:
     with st.container(horizontal=True):
         if st.button("Inspect a photo", type="primary", icon=":material/add_photo_alternate:"):
             st.switch_page("pages/1_Inspect.py")
+        if st.button("Triage a photo set", icon=":material/format_list_numbered:"):
+            st.switch_page("pages/2_Triage.py")
         if st.button("Try a sample", icon=":material/image_search:"):
             keep_photo(_example().open())
             st.switch_page("pages/1_Inspect.py")
+
+
+def show_recent_surveys() -> None:
+    """The surveys last entered, for who comes back; nothing where there is none."""
+    with errors_in_words():
+        surveys = store().surveys()[:SURVEYS_SHOWN]
+        if not surveys:
+            return
+        st.markdown("## Go on with")
+        with st.container(horizontal=True):
+            for survey in surveys:
+                runs = store().runs(survey.id)
+                _survey_tile(survey, runs[0] if runs else None)
+        set_going()
+
+
+def _survey_tile(survey: Survey, run: Run | None) -> None:
+    with st.container(border=True, width=300, gap="small"):
+        st.markdown(f"**{plain(survey.name)}**")
+        when = survey.visited_on or survey.created_at
+        facts = [plain(survey.site), f"{when.day} {when:%B %Y}", f"{survey.photos:,} photos"]
+        st.caption(" · ".join(fact for fact in facts if fact))
+        if run and run.unfinished:
+            st.caption(f"{run.done:,} of {run.photos:,} read so far")
+        if st.button("Open", key=f"survey_{survey.id}", icon=":material/folder_open:"):
+            st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
 
 
 def show_example() -> None:

@@ -91,7 +91,8 @@ def _heading(survey: Survey) -> None:
         st.title(plain(survey.name))
         st.space("stretch")
         if st.button("New triage", icon=":material/add:"):
-            st.switch_page("pages/2_Triage.py")
+            st.query_params.clear()
+            st.rerun()
         if st.button("All surveys", icon=":material/folder_open:"):
             st.switch_page("pages/3_Surveys.py")
     day = survey.visited_on
@@ -266,7 +267,7 @@ def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
 
 
 def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
-    threshold = 100 * run.card.threshold
+    threshold = survey.thresholds.high_percent
     counts = agreement(rows, threshold)
     judged = sum(counts.values())
     if not judged:
@@ -300,7 +301,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
         same = judged - len(differing)
         st.caption(
             f"They agree on {same:,} of {judged:,} photos ({same / judged:.0%}). The model counts "
-            f"as saying damaged from {threshold:g} %. Verdicts of unsure are left out."
+            f"as saying damaged from {threshold:g} % (High). Verdicts of unsure are left out."
         )
     with right:
         st.markdown("#### Where they differ")

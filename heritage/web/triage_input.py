@@ -102,7 +102,8 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
             store().run_with(survey.id, card)
             set_going()
             st.session_state["triage_form"] = form + 1  # lets go of the uploads' memory
-            st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
+            st.query_params["survey"] = str(survey.id)
+            st.rerun()
 
 
 def _enter(

@@ -1,0 +1,359 @@
+"""Triage and Surveys as Streamlit runs them, without a browser."""
+
+import io
+import shutil
+import zipfile
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from helpers import crack_photo, wait_until
+from sqlalchemy import insert
+from streamlit.testing.v1 import AppTest
+
+from heritage.bands import BandThresholds
+from heritage.cards import read_card, weights_dir
+from heritage.handover import Handover
+from heritage.sources import list_folder
+from heritage.store.tables import InspectionRow, PhotoRow
+from heritage.surveys import DONE, SurveyStore
+from heritage.triage import triage
+from heritage.web import priority_table
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path, monkeypatch, request):
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(request.getfixturevalue("weights_dir")))
+    for name in ("HERITAGE_DATABASE_URL", "HERITAGE_PHOTO_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def visited(tmp_path_factory, weights_dir):
+    """A folder with two surveys of two buildings, read by the untrained backbone."""
+    home = tmp_path_factory.mktemp("visited")
+    with closing(SurveyStore(home / "surveys")) as store:
+        for name, day in (("Spring", date(2026, 4, 2)), ("Autumn", date(2026, 9, 3))):
+            for building in ("chapel", "mill"):
+                for index in range(3):
+                    seed = index + 10 * (building == "mill") + 100 * day.month
+                    path = home / name / building / f"{index}.jpg"
+                    crack_photo(path, cracked=index % 2 == 0, seed=seed)
+            (home / name / "mill" / "torn.jpg").write_bytes(crack_photo()[:700])
+            survey = store.create_survey(name, site="Old town", visited_on=day)
+            store.add_photos(survey.id, list_folder(home / name).sources)
+            run = store.create_run(survey.id, read_card(weights_dir / "mobilenet_v2.json"))
+            triage(store, run.id, weights=weights_dir)
+    return home / "surveys"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """An empty store, the one that the pages use."""
+    with closing(SurveyStore(tmp_path / "surveys")) as store:
+        yield store
+
+
+@pytest.fixture
+def spring(visited, kept):
+    """The survey of spring and its run, in `kept`."""
+    kept.close()
+    shutil.copytree(visited, kept.folder, dirs_exist_ok=True)
+    survey = kept.find_survey("Spring")
+    return survey, kept.runs(survey.id)[0]
+
+
+def card():
+    return read_card(weights_dir() / "mobilenet_v2.json")
+
+
+def page(name, **query):
+    app = AppTest.from_file(str(ROOT / "pages" / name), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = str(value)
+    return app.run()
+
+
+def texts(app):
+    elements = (*app.markdown, *app.caption, *app.title, *app.info, *app.error, *app.warning)
+    return " ".join(element.value for element in elements)
+
+
+def button(app, label):
+    return next(b for b in app.button if b.label == label)
+
+
+def view(app, name):
+    group = next(g for g in app.button_group if g.label == "View")
+    group.set_value(name)
+    return app.run()
+
+
+def test_triage_says_what_to_give_and_cannot_start_without():
+    app = page("2_Triage.py")
+    assert not app.exception
+    assert "Drop photos here" in app.file_uploader[0].label
+    assert button(app, "Start").disabled
+
+
+def test_uploads_become_a_survey_that_a_worker_reads(kept):
+    app = page("2_Triage.py")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("nave/1.jpg", crack_photo(seed=4))
+    app.file_uploader[0].set_value(
+        [
+            ("a.jpg", crack_photo(seed=1), "image/jpeg"),
+            ("torn.jpg", crack_photo()[:500], "image/jpeg"),
+            ("more.zip", archive.getvalue(), "application/zip"),
+        ]
+    )
+    app.run()
+    next(t for t in app.text_input if t.label == "Name of the survey").set_value("Autumn")
+    button(app, "Start").click().run()
+    assert not app.exception
+    (survey,) = kept.surveys()
+    assert (survey.name, survey.photos) == ("Autumn", 3)
+    (run,) = kept.runs(survey.id)
+    wait_until(lambda: not app.run().exception and kept.run(run.id).status == DONE)
+    rows = {row.photo: row for row in kept.rows(run.id)}
+    assert rows["torn.jpg"].error
+    assert rows["a.jpg"].damage_percent is not None
+    nave = next(row for row in rows.values() if row.building == "nave")
+    assert nave.damage_percent is not None
+    app.run()
+    assert not app.exception
+    assert "Autumn" in texts(app)
+
+
+def test_a_folder_on_the_server_is_offered_only_below_the_root(kept, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    crack_photo(tmp_path / "photos" / "2026" / "tower" / "1.jpg")
+    crack_photo(tmp_path / "elsewhere" / "1.jpg")
+    monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(tmp_path / "photos"))
+    app = page("2_Triage.py")
+    app.button_group[0].set_value("A folder on the server")
+    app.run()
+    folder = next(t for t in app.text_input if t.label.startswith("Folder below"))
+    for outside in ("../elsewhere", str(tmp_path / "elsewhere")):
+        folder.set_value(outside).run()
+        button(app, "Start").click().run()
+        assert "outside the photos of this server" in texts(app)
+        assert str(tmp_path) not in app.error[0].value or outside in app.error[0].value
+        assert kept.surveys() == []
+    folder.set_value("2026").run()
+    button(app, "Start").click().run()
+    (survey,) = kept.surveys()
+    assert (survey.name, survey.photos) == ("2026", 1)
+    wait_until(lambda: not app.run().exception and kept.runs(survey.id)[0].status == DONE)
+
+
+def test_a_survey_that_is_not_there_leads_to_those_that_are():
+    app = page("2_Triage.py", survey=99)
+    assert not app.exception
+    assert "This survey is not here" in texts(app)
+
+
+def test_the_table_is_the_priority_table(kept, spring):
+    survey, run = spring
+    app = page("2_Triage.py", survey=survey.id)
+    assert not app.exception
+    table = app.dataframe[0].value
+    rows = Handover.of(kept, run.id).rows
+    assert list(table["Photo"]) == [row.photo for row in rows]
+    assert list(table["Rank"]) == list(range(1, 8))
+    assert "ends early" in " ".join(table["Remarks"].astype(str))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("find_text", "chapel", lambda row: row.building == "chapel"),
+        ("find_bands", ["No answer"], lambda row: row.error),
+        ("find_only", ["not readable"], lambda row: row.error),
+        ("find_buildings", ["mill"], lambda row: row.building == "mill"),
+        ("find_damage_percent", (0, 0), lambda row: row.damage_percent == 0),
+    ],
+)
+def test_filters_leave_what_they_say(kept, spring, key, value, left):
+    survey, run = spring
+    app = page("2_Triage.py", survey=survey.id)
+    app.session_state[key] = value
+    app.run()
+    assert not app.exception
+    wanted = [row.photo for row in Handover.of(kept, run.id).rows if left(row)]
+    shown = list(app.dataframe[0].value["Photo"]) if app.dataframe else []
+    assert shown == wanted
+    button(app, "Clear").click().run()
+    assert len(app.dataframe[0].value) == 7
+
+
+@pytest.mark.parametrize("order", list(priority_table.ORDERS))
+def test_every_order_shows_every_photo(kept, spring, order):
+    survey, _ = spring
+    app = page("2_Triage.py", survey=survey.id)
+    next(s for s in app.selectbox if s.label == "Order").set_value(order).run()
+    assert not app.exception
+    assert len(app.dataframe[0].value) == 7
+
+
+def test_a_chosen_photo_takes_a_verdict_and_the_next_comes(kept, spring):
+    survey, run = spring
+    rows = Handover.of(kept, run.id).rows
+    app = page("2_Triage.py", survey=survey.id)
+    app.session_state["chosen_photo"] = rows[2].photo_id
+    app.run()
+    assert rows[2].photo.rsplit("/")[-1].replace(".", "\\.") in texts(app)
+    app.text_area[0].set_value("salt at the base").run()
+    next(t for t in app.text_input if t.label == "Your name").set_value("Ana").run()
+    button(app, "Damaged").click().run()
+    assert not app.exception
+    assert app.session_state["chosen_photo"] == rows[3].photo_id
+    first = Handover.of(kept, run.id).rows[0]
+    assert (first.photo, first.verdict, first.note, first.verdict_by) == (
+        rows[2].photo,
+        "damaged",
+        "salt at the base",
+        "Ana",
+    )
+    button(app, "Previous").click().run()
+    button(app, "Next").click().run()
+    assert not app.exception
+
+
+def test_moving_a_threshold_moves_the_bands_and_reads_no_photo_again(kept, spring):
+    survey, run = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    next(s for s in app.slider if s.label.startswith("Watch")).set_value(0.0).run()
+    assert not app.exception
+    assert kept.survey(survey.id).thresholds == BandThresholds(85, 50, 0)
+    assert not any(row.band == "Sound" for row in Handover.of(kept, run.id).rows)
+    assert kept.run(run.id).seconds == run.seconds
+
+
+@pytest.mark.parametrize("name", ["Pictures", "Charts", "Verdicts", "Runs", "Hand on", "Settings"])
+@pytest.mark.parametrize("judged", [False, True])
+def test_every_view_shows(kept, spring, name, judged):
+    survey, run = spring
+    if judged:
+        rows = kept.rows(run.id)
+        for row, verdict in zip(rows, ("damaged", "sound", "unsure"), strict=False):
+            kept.give_verdict([row.photo_id], verdict, "*note* <b>", "A & B")
+        kept.create_run(survey.id, card())
+        triage(kept, kept.runs(survey.id)[0].id)
+    app = view(page("2_Triage.py", survey=survey.id), name)
+    assert not app.exception
+
+
+def test_verdicts_lead_to_training(kept, spring):
+    survey, run = spring
+    for row in kept.rows(run.id)[:4]:
+        kept.give_verdict([row.photo_id], "damaged" if row.building == "chapel" else "sound")
+    app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+    button(app, "Train on all verdicts").click().run()
+    assert (kept.folder / "labels.csv").read_text().count("\n") == 5
+
+
+def test_surveys_is_empty_at_first_and_says_how_to_fill_it():
+    app = page("3_Surveys.py")
+    assert not app.exception
+    assert "There is none yet" in texts(app)
+
+
+def test_surveys_lists_them_and_shows_a_building_over_time(kept, spring):
+    app = page("3_Surveys.py")
+    assert not app.exception
+    assert list(app.dataframe[0].value["Survey"]) == ["Autumn", "Spring"]
+    assert "2 April 2026" in texts(app)
+    assert "3 September 2026" in texts(app)
+    app.selectbox[0].set_value("mill").run()
+    assert not app.exception
+
+
+def test_home_leads_back_to_the_last_surveys(kept, spring):
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "**Spring**" in texts(app)
+
+
+def test_names_from_outside_are_shown_as_they_are(kept, tmp_path):
+    crack_photo(tmp_path / "in" / "*x* <b>" / "[a](b) $x$.jpg")
+    survey = kept.create_survey("<script> *bold*")
+    kept.add_photos(survey.id, list_folder(tmp_path / "in").sources)
+    run = kept.create_run(survey.id, card())
+    triage(kept, run.id)
+    app = page("2_Triage.py", survey=survey.id)
+    app.session_state["chosen_photo"] = kept.rows(run.id)[0].photo_id
+    app.run()
+    assert not app.exception
+    told = texts(app)
+    assert "<script>" not in told
+    assert "\\<script\\>" in told
+    assert "[a](b)" not in told
+
+
+def test_five_thousand_photos_are_shown(kept):
+    survey = thousands(kept, 5000)
+    app = page("2_Triage.py", survey=survey.id)
+    assert not app.exception
+    assert len(app.dataframe[0].value) == 5000
+
+
+def thousands(store, count):
+    """A survey as large as asked for, its photos made up."""
+    survey = store.create_survey("Large")
+    run = store.create_run(survey.id, card())
+    rng = np.random.default_rng(0)
+    hashes = [f"{n:064x}" for n in range(count)]
+    with store.engine.begin() as connection:
+        connection.execute(
+            insert(PhotoRow),
+            [
+                {
+                    "survey_id": survey.id,
+                    "position": n,
+                    "name": f"building {n // 100}/IMG_{n}.jpg",
+                    "building": f"building {n // 100}",
+                    "source_path": "",
+                    "source_error": "",
+                    "sha256": hashes[n],
+                    "suffix": "jpg",
+                    "width": 4000,
+                    "height": 3000,
+                    "latitude": 48 + n / 1e5,
+                    "longitude": 11 + (n % 100) / 1e4,
+                    "taken_at": f"2026-0{1 + n % 9}-01T10:00:00",
+                    "perceptual_hash": f"{int(rng.integers(2**63)):016x}",
+                }
+                for n in range(count)
+            ],
+        )
+    photos = store.pending(run.id)
+    with store.engine.begin() as connection:
+        connection.execute(
+            insert(InspectionRow),
+            [
+                {
+                    "run_id": run.id,
+                    "photo_id": photo.id,
+                    "damage_percent": round(float(rng.uniform(0, 100)), 2),
+                    "affected_percent": round(float(rng.uniform(0, 60)), 2),
+                    "evidence": True,
+                    "unsure": False,
+                    "regions": [],
+                    "warnings": [],
+                    "error": "",
+                }
+                for photo in photos
+            ],
+        )
+    store.release(run.id, DONE)
+    return survey
