@@ -693,6 +693,11 @@ class SurveyStore:
                 )
             session.commit()
 
+    def has_verdicts(self) -> bool:
+        """Whether anybody ever gave a verdict."""
+        with Session(self.engine) as session:
+            return session.scalar(select(VerdictRow.id).limit(1)) is not None
+
     def verdicts(self, photo_id: int) -> list[Verdict]:
         """All that was ever said of a photo, the latest first."""
         query = (

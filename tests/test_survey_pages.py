@@ -253,13 +253,22 @@ def test_every_view_shows(kept, spring, name, judged):
     assert not app.exception
 
 
-def test_verdicts_lead_to_training(kept, spring):
+def test_verdicts_lead_to_training(kept, spring, tmp_path, monkeypatch):
+    (tmp_path / "root").mkdir()
+    monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(tmp_path / "root"))
     survey, run = spring
-    for row in kept.rows(run.id)[:4]:
-        kept.give_verdict([row.photo_id], "damaged" if row.building == "chapel" else "sound")
+    for row in kept.rows(run.id)[:6]:
+        kept.give_verdict([row.photo_id], "sound" if row.photo.endswith("1.jpg") else "damaged")
     app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
     button(app, "Train on all verdicts").click().run()
-    assert (kept.folder / "labels.csv").read_text().count("\n") == 5
+    app = page("5_Train.py")
+    button(app, "Take the verdicts given in surveys").click().run()
+    assert not app.exception
+    assert {metric.label: metric.value for metric in app.metric} == {
+        "Damaged photos": "4",
+        "Sound photos": "2",
+        "Buildings or scenes": "2",
+    }
 
 
 def test_surveys_is_empty_at_first_and_says_how_to_fill_it():

@@ -25,6 +25,7 @@ from heritage.errors import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "surveys.sqlite3"
+LABELS = "labels.csv"  # beside the photos: what verdicts say of them
 BUSY_S = 60  # how long one waits for another who writes
 MIGRATION_LOCK = 0x4E41  # any number of ours: PostgreSQL's advisory lock while migrating
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from heritage.cards import write_atomically
+from heritage.errors import StoreError
 from heritage.priority import PriorityRow, ranked
 from heritage.sources import photo_root
+from heritage.store.database import LABELS
 from heritage.surveys import Run, Survey, SurveyStore
 from heritage.worker import ensure_worker
 
@@ -116,3 +119,22 @@ def picture(sha256: str, run_id: int, heat: bool, _row: PriorityRow) -> bytes:
     )
     draw_regions(drawn, inspection.regions, scale=drawn.width / photo.width)
     return encode_jpeg(np.asarray(drawn))
+
+
+def labels_manifest() -> str:
+    """Writes the manifest of every verdict in every survey; its path.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    from heritage.handover import training_manifest
+
+    latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
+    path = store().folder / LABELS
+    try:
+        write_atomically(path, training_manifest(store(), latest).encode())
+    except OSError as error:
+        raise StoreError(
+            LABELS, f"it cannot be written ({error.strerror})", "make room on the server"
+        ) from error
+    return str(path)

@@ -24,7 +24,7 @@ from heritage.web.survey_charts import (
     photo_map,
     run_against_run,
 )
-from heritage.web.survey_data import handover, rows_of, set_going, store
+from heritage.web.survey_data import handover, labels_manifest, rows_of, set_going, store
 
 SHOWN_EVERY_S = 2.0
 TABLE, PICTURES, CHARTS = "Table", "Pictures", "Charts"
@@ -329,7 +329,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
     with st.container(horizontal=True):
         if st.button("Train on all verdicts", icon=":material/model_training:"):
             with errors_in_words():
-                st.session_state["training_data"] = _labels_manifest()
+                st.session_state["training_data"] = labels_manifest()
                 st.switch_page("pages/5_Train.py")
         st.download_button(
             "Labelled photos (ZIP)",
@@ -339,17 +339,6 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             on_click="ignore",
             icon=":material/folder_zip:",
         )
-
-
-def _labels_manifest() -> str:
-    """Writes the manifest of every verdict in every survey; its path."""
-    from heritage.cards import write_atomically
-    from heritage.handover import training_manifest
-
-    latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
-    path = store().folder / "labels.csv"
-    write_atomically(path, training_manifest(store(), latest).encode())
-    return str(path)
 
 
 def _training_zip(survey: Survey, run: Run) -> bytes:

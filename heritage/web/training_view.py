@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,13 @@ from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.figures import interval_text
+from heritage.sources import photo_root
+from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
 from heritage.training.jobs import Job, Progress, Status, list_jobs, start
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
+from heritage.web.survey_data import labels_manifest, store
 
 if TYPE_CHECKING:
     from heritage.training.datasets import Sample
@@ -66,6 +68,9 @@ def show_training() -> None:
 
 
 def _photos_input() -> list[Sample] | None:
+    if st.session_state.pop("take_verdicts", False):
+        with errors_in_words():
+            st.session_state["training_data"] = labels_manifest()
     folder = st.text_input(
         "Labelled photos: a folder on the computer that runs Heritage",
         placeholder="/photos/my-photos, or a manifest.csv",
@@ -76,24 +81,28 @@ def _photos_input() -> list[Sample] | None:
     if not folder:
         st.markdown("Sort your photos like this. Folders within the two are buildings.")
         st.code(LAYOUT, language=None)
+        _offer_verdicts()
         return None
     with errors_in_words(), st.spinner("Looking into the folder …"):
         try:
             samples = _samples(str(_allowed(folder)))
         except HeritageError as error:
-            subject = error.subject if _root() is None else folder
+            subject = error.subject if photo_root() is None else folder
             raise DatasetError(subject, error.reason, error.advice) from error
-        root = _root()
-        if root and not all(s.path.resolve().is_relative_to(root) for s in samples):
+        if not all(_is_for_visitors(sample.path.resolve()) for sample in samples):
             raise _outside(folder)
         return samples
     return None
 
 
-def _root() -> Path | None:
-    """The only folder that visitors may name photos in, where the administrator has set one."""
-    root = os.environ.get("HERITAGE_PHOTO_ROOT")
-    return Path(root).resolve() if root else None
+def _offer_verdicts() -> None:
+    """The photos that were judged in surveys, as something to learn from."""
+    with errors_in_words():
+        if store().has_verdicts() and st.button(
+            "Take the verdicts given in surveys", icon=":material/gavel:"
+        ):
+            st.session_state["take_verdicts"] = True
+            st.rerun()
 
 
 def _allowed(given: str) -> Path:
@@ -102,15 +111,25 @@ def _allowed(given: str) -> Path:
     Raises:
         DatasetError: It is no path, or not one for visitors.
     """
-    root = _root()
     try:
-        path = ((root or Path.cwd()) / Path(given).expanduser()).resolve()
+        path = ((photo_root() or Path.cwd()) / Path(given).expanduser()).resolve()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         raise DatasetError(given, "this path cannot be read", "check it") from error
-    if root and not path.is_relative_to(root):
+    if not _is_for_visitors(path):
         raise _outside(given)
     return path
+
+
+def _is_for_visitors(path: Path) -> bool:
+    """Whether visitors may train on it: below the server's photos, or labelled by verdicts here."""
+    root, kept = photo_root(), surveys_dir()
+    return (
+        root is None
+        or path.is_relative_to(root)
+        or path == kept / LABELS
+        or path.is_relative_to(kept / "photos")
+    )
 
 
 def _outside(given: str) -> DatasetError:
@@ -402,7 +421,7 @@ def _show_run(job: Job, status: Status) -> None:
             )
     if status == "done":
         _show_result(job)
-    if _root() is None:  # visitors of a server need not know its folders
+    if photo_root() is None:  # visitors of a server need not know its folders
         with st.expander("The same in a shell"):
             st.code(job.command, language="bash", wrap_lines=True)
 

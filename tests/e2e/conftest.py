@@ -37,6 +37,7 @@ def app_url(tmp_path_factory):
             "HOME": str(home),
             "HERITAGE_WEIGHTS": str(home / "weights"),
             "HERITAGE_RUNS": str(home / "runs"),
+            "HERITAGE_SURVEYS": str(home / "surveys"),
         },
     )
     url = f"http://localhost:{port}"

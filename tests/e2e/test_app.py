@@ -130,7 +130,7 @@ def test_a_phone_shows_everything_without_sideways_scrolling(chromium, app_url):
     context = chromium.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
     page.set_default_timeout(60_000)
-    for path in ("", "Inspect", "Backbones"):
+    for path in ("", "Inspect", "Triage", "Surveys", "Backbones"):
         page.goto(f"{app_url}/{path}")
         settle(page)
         main = page.get_by_test_id("stMain")
