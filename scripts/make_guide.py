@@ -38,6 +38,7 @@ import make_samples as draw  # noqa: E402
 from browser import FLAGS, system_chromium  # noqa: E402
 
 from heritage.cards import list_cards  # noqa: E402
+from heritage.surveys import SurveyStore  # noqa: E402
 
 OUT = ROOT / "docs" / "guide"
 WIDTH, HEIGHT = 1280, 900
@@ -48,7 +49,7 @@ PATIENCE_MS = 180_000  # a cold start reads gigabytes of libraries
 AUTUMN, SPRING = datetime(2025, 10, 14, 10, 5), datetime(2026, 5, 6, 9, 30)
 PLASTER, MASONRY = "Corn House", "Garden Tower"
 PLACES = {PLASTER: (51.15642, 14.99170), MASONRY: (51.15688, 14.99311)}
-SITE, NAME, NOTE = "Old town", "A. Keller", "Settlement crack, open 4 mm at the sill."
+SITE, EXPERT = "Old town", "A. Keller"
 
 # --- the photos ------------------------------------------------------------------------------
 
@@ -194,9 +195,47 @@ def _degrees(value: float) -> tuple[float, float, float]:
 # --- the app ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class App:
+    """The app while it runs."""
+
+    url: str
+    home: Path
+    process: psutil.Popen
+
+    @contextmanager
+    def held_when_done(self, photos: int) -> Iterator[None]:
+        """Halts the worker as soon as it is through with so many photos of the last survey."""
+        store = SurveyStore(self.home / "surveys")
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while store.runs(store.surveys()[0].id)[0].done < photos:
+            if time.monotonic() > end:
+                sys.exit("The survey is not read; see the worker's log.")
+            time.sleep(0.02)
+        workers = [one for one in self._started() if "heritage.worker" in one.cmdline()]
+        for worker in workers:
+            worker.suspend()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.resume()
+            store.close()
+
+    def end(self) -> None:
+        """Ends the app and all it has started."""
+        started = [*self._started(), self.process]
+        for one in started:
+            one.terminate()
+        psutil.wait_procs(started, timeout=20)
+
+    def _started(self) -> list[psutil.Process]:
+        return self.process.children(recursive=True)
+
+
 @contextmanager
-def running_app(home: Path) -> Iterator[str]:
-    """The app as a user starts it, with surveys of its own; ends it and all it has started."""
+def running_app(home: Path) -> Iterator[App]:
+    """The app as a user starts it, on a free port, with surveys of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -212,14 +251,12 @@ def running_app(home: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
             env=kept | {"HOME": str(home), "HERITAGE_SURVEYS": str(home / "surveys")},
         )
-        try:
-            _wait_for(f"http://localhost:{port}/_stcore/health", process, log)
-            yield f"http://localhost:{port}"
-        finally:
-            started = [*process.children(recursive=True), process]
-            for one in started:
-                one.terminate()
-            psutil.wait_procs(started, timeout=20)
+    app = App(f"http://localhost:{port}", home, process)
+    try:
+        _wait_for(f"{app.url}/_stcore/health", process, log)
+        yield app
+    finally:
+        app.end()
 
 
 def _wait_for(url: str, process: psutil.Popen, log: Path) -> None:
@@ -270,6 +307,7 @@ def take(page: Page, name: str, *, height: int = HEIGHT, below: Locator | None =
 def _save(page: Page, name: str) -> None:
     for wrong in page.get_by_test_id("stException").all():
         sys.exit(f"{name}: the page shows an error: {wrong.inner_text()}")
+    page.mouse.move(0, 0)  # the table shows tools under the mouse
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}.jpg"
     page.screenshot(path=path, type="jpeg", quality=QUALITY)
@@ -292,10 +330,15 @@ def fill(page: Page, label: str, text: str) -> None:
     settle(page)
 
 
+def views(page: Page) -> Locator:
+    """The row of a survey's views."""
+    return page.get_by_test_id("stButtonGroup").filter(has_text="Hand on")
+
+
 def view(page: Page, name: str) -> None:
     """Turns to one of the views of a survey."""
     settle(page)
-    page.get_by_test_id("stButtonGroup").filter(has_text="Hand on").get_by_text(name).click()
+    views(page).get_by_text(name, exact=True).click()
     settle(page)
 
 
@@ -306,102 +349,117 @@ def choose(page: Page, label: str, option: str | re.Pattern[str]) -> None:
     settle(page)
 
 
-def click_row(page: Page, row: int) -> None:
-    """Chooses a row of the priority table, which is drawn and has no parts to click on."""
-    grid = page.get_by_test_id("stDataFrame").first
-    grid.click(position={"x": 16, "y": 36 + 56 * row + 28})
-    settle(page)
-
-
 # --- the tour --------------------------------------------------------------------------------
 
 
-def tour(page: Page, url: str, visits: Sequence[Path]) -> None:
+def tour(page: Page, app: App, autumn: Path, spring: Path) -> None:
     """Goes through the guide from the first section to the last."""
-    autumn, spring = visits
-    enter(page, url, autumn)
+    enter(page, app, autumn)
     wait_until_read(page)
-    enter(page, url, spring, picture="hand-in")
-    take_progress(page)
+    enter(page, app, spring, picture="hand-in")
+    take_progress(page, app)
     wait_until_read(page)
-    take(page, "table", height=1010)
-    look_at_one_photo(page)
-    filter_pictures(page)
+    take(page, "table", height=1000)
+    give_verdicts(page)
     view(page, "Settings")
-    take(page, "bands", height=820)
+    take(page, "bands", height=860)
     view(page, "Charts")
-    take(page, "charts", height=1080)
+    take(page, "charts", height=960, below=views(page))
     compare_two_runs(page)
     show_a_building(page)
 
 
-def enter(page: Page, url: str, folder: Path, picture: str = "") -> None:
+def enter(page: Page, app: App, folder: Path, picture: str = "") -> None:
     """Hands in one visit and starts."""
-    page.goto(f"{url}/Triage")
+    page.goto(f"{app.url}/Triage")
     settle(page)
     page.get_by_test_id("stButtonGroup").get_by_text("A folder", exact=True).click()
     settle(page)
     page.locator("input[type=file]").set_input_files(folder)
-    day = AUTUMN if folder.name.startswith("Autumn") else SPRING
+    day = AUTUMN if folder.name == "Autumn 2025" else SPRING
+    page.get_by_role("group", name="Date of the visit").get_by_role("spinbutton").first.click()
+    page.keyboard.type(f"{day:%Y%m%d}")
+    page.keyboard.press("Escape")  # closes the calendar
     fill(page, "Name of the survey", folder.name)
     fill(page, "Site", SITE)
-    date = page.get_by_role("group", name="Date of the visit").get_by_role("spinbutton")
-    date.first.click()
-    page.keyboard.type(f"{day:%Y%m%d}")
-    page.keyboard.press("Tab")
-    settle(page)
+    expect(button(page, "Start")).to_be_enabled()
     if picture:
-        take(page, picture)
+        take(page, picture, height=720)
     button(page, "Start").click()
     expect(page.get_by_role("heading", name=folder.name)).to_be_visible()
 
 
-def take_progress(page: Page) -> None:
-    """The survey while it is read: some photos done, not all."""
-    page.set_viewport_size({"width": WIDTH, "height": 720})
-    expect(page.get_by_text(re.compile(r"^[1-9]\d* of \d+ photos"))).to_be_visible()
-    page.wait_for_function(QUIET)
-    _save(page, "running")
-    if not page.get_by_text(re.compile(r"^[1-9]\d* of \d+ photos")).is_visible():
-        sys.exit("running: the survey was read before its picture was taken; give it more photos.")
+def take_progress(page: Page, app: App) -> None:
+    """The survey while it is read: its worker is held until the page has shown the half."""
+    half = sum(map(len, SPRING_SHOTS.values())) // 2
+    page.set_viewport_size({"width": WIDTH, "height": 800})
+    with app.held_when_done(half):
+        expect(page.get_by_text(re.compile(rf"^({half}|[{half // 10}-9]\d) of \d+ photos"))).to_be_visible()
+        settle(page)
+        _save(page, "running")
 
 
 def wait_until_read(page: Page) -> None:
     """Until the progress bar has gone and the bands are counted."""
     expect(page.get_by_test_id("stProgress")).to_have_count(0)
-    expect(page.get_by_text("Urgent").first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Urgent\s+[1-9]"))).to_be_visible()
     settle(page)
 
 
-def look_at_one_photo(page: Page) -> None:
-    """Verdicts by keyboard down the table, then one photo that has a note."""
-    page.set_viewport_size({"width": WIDTH, "height": 1180})
-    settle(page)
-    click_row(page, 0)
-    fill(page, "Your name", NAME)
-    fill(page, "Note", NOTE)
-    for key, name in (("d", "Damaged"), ("d", "Damaged")):
-        page.keyboard.press(key)
-        settle(page)
-    take(page, "photo", height=1180)
-
-
-def filter_pictures(page: Page) -> None:
-    """The contact sheet under a filter."""
+def give_verdicts(page: Page) -> None:
+    """Verdicts by keyboard; takes the photo in hand beside the table, then a filtered sheet."""
+    open_photo(page, "IMG_2107.jpg")
+    fill(page, "Your name", EXPERT)
+    say(page, "d", verdicts=1)
+    open_photo(page, "IMG_2119.jpg")
+    fill(page, "Note", "Weathered faces, joints whole. No crack.")
+    say(page, "s", verdicts=2)
+    open_photo(page, "IMG_2101.jpg")
+    fill(page, "Note", "Settlement crack, open 4 mm at the sill. Gauge fitted.")
+    say(page, "d", verdicts=4)  # its copy, too
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("Verdicts so far (1)")).to_be_visible()
+    view(page, "Table")
+    take(page, "photo", height=1180, below=views(page))
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Choose a row to see its photo")).to_be_visible()
     view(page, "Pictures")
-    take(page, "pictures")
+    for band in ("Urgent", "High"):
+        page.get_by_role("button", name=re.compile(band)).click()
+    expect(page.get_by_text(re.compile(r"^\d+ of \d+ photos$"))).to_be_visible()
+    take(page, "pictures", below=views(page))
+    button(page, "Clear").click()
+
+
+def open_photo(page: Page, name: str) -> None:
+    """Takes a photo in hand."""
+    view(page, "Pictures")
+    back = button(page, "Back to the pictures")
+    if back.count():
+        back.click()
+        expect(back).to_have_count(0)
+    button(page, name).click()
+    expect(page.get_by_role("heading", name="Your verdict")).to_be_visible()
+    settle(page)
+
+
+def say(page: Page, key: str, *, verdicts: int) -> None:
+    """Gives a verdict by its key, and waits until so many are counted."""
+    page.keyboard.press(key)
+    expect(page.get_by_text(re.compile(rf"Your verdicts\s+{verdicts}\b"))).to_be_visible()
+    settle(page)
 
 
 def compare_two_runs(page: Page) -> None:
     """Has the next best backbone read the same photos, and sets both runs side by side."""
     view(page, "Runs")
-    choose(page, "^Backbone|Backbone$", re.compile(re.escape(list_cards()[1].title)))
+    choose(page, "Backbone", re.compile(re.escape(list_cards()[1].title)))
     button(page, "Read with this backbone").click()
     expect(page.get_by_test_id("stProgress")).to_have_count(1)
     wait_until_read(page)
-    view(page, "Runs")
-    expect(page.get_by_role("heading", name="Compare two runs")).to_be_visible()
-    take(page, "compare", height=1000)
+    heading = page.get_by_role("heading", name="Compare two runs")
+    expect(heading).to_be_visible()
+    take(page, "compare", height=960, below=views(page))
 
 
 def show_a_building(page: Page) -> None:
@@ -409,8 +467,8 @@ def show_a_building(page: Page) -> None:
     button(page, "All surveys").click()
     heading = page.get_by_role("heading", name="A building over time")
     expect(heading).to_be_visible()
-    choose(page, "^Building|Building$", PLASTER)
-    take(page, "building", height=1000, below=heading)
+    choose(page, "Building", PLASTER)
+    take(page, "building", height=960, below=heading)
 
 
 def main() -> None:
@@ -421,10 +479,10 @@ def main() -> None:
         home = Path(folder)
         visits = make_photos(home / "photos")
         browser = playwright.chromium.launch(executable_path=system_chromium(), args=list(FLAGS))
-        with running_app(home) as url:
+        with running_app(home) as app:
             page = open_page(browser)
             try:
-                tour(page, url, visits)
+                tour(page, app, *visits)
             except (AssertionError, PlaywrightError) as error:
                 page.screenshot(path=(seen := Path(tempfile.gettempdir()) / "make_guide.png"))
                 sys.exit(f"What the guide expects was not there; {seen} shows what was.\n{error}")

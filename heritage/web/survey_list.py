@@ -93,12 +93,13 @@ def _confirm_deletion(survey: Survey) -> None:
         "computer. Your own files stay where they are."
     )
     with st.container(horizontal=True):
-        if st.button("Delete it", type="primary", icon=":material/delete:"):
-            with errors_in_words():
-                store().delete_survey(survey.id)
-                st.session_state.pop("surveys", None)
-                st.rerun()
+        agreed = st.button("Delete it", type="primary", icon=":material/delete:")
         if st.button("Keep it"):
+            st.rerun()
+    if agreed:
+        with errors_in_words():
+            store().delete_survey(survey.id)
+            st.session_state.pop("surveys", None)
             st.rerun()
 
 
