@@ -44,7 +44,7 @@ OUT = ROOT / "docs" / "guide"
 WIDTH, HEIGHT = 1280, 900
 QUALITY = 80
 MOST_BYTES, MOST_BYTES_TOGETHER = 300_000, 1_500_000
-PATIENCE_MS = 180_000  # a cold start reads gigabytes of libraries
+PATIENCE_MS = 120_000  # a cold start reads gigabytes of libraries
 
 AUTUMN, SPRING = datetime(2025, 10, 14, 10, 5), datetime(2026, 5, 6, 9, 30)
 PLASTER, MASONRY = "Corn House", "Garden Tower"
@@ -298,16 +298,16 @@ def take(page: Page, name: str, *, height: int = HEIGHT, below: Locator | None =
     """Saves the window, from the masthead or from where `below` begins, as `name`.jpg."""
     page.set_viewport_size({"width": WIDTH, "height": height})
     settle(page)
-    if below:
-        below.evaluate("node => node.scrollIntoView({block: 'start'})")
-        settle(page)
+    start = below or page.get_by_text("Heritage", exact=True)
+    start.evaluate("node => { node.style.scrollMarginTop = '16px'; node.scrollIntoView(true) }")
+    page.mouse.move(0, 0)  # the table shows tools under the mouse
+    settle(page)
     _save(page, name)
 
 
 def _save(page: Page, name: str) -> None:
     for wrong in page.get_by_test_id("stException").all():
         sys.exit(f"{name}: the page shows an error: {wrong.inner_text()}")
-    page.mouse.move(0, 0)  # the table shows tools under the mouse
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}.jpg"
     page.screenshot(path=path, type="jpeg", quality=QUALITY)
@@ -365,8 +365,9 @@ def tour(page: Page, app: App, autumn: Path, spring: Path) -> None:
     take(page, "bands", height=860)
     view(page, "Charts")
     take(page, "charts", height=960, below=views(page))
-    compare_two_runs(page)
     show_a_building(page)
+    page.go_back()
+    compare_two_runs(page)
 
 
 def enter(page: Page, app: App, folder: Path, picture: str = "") -> None:
@@ -377,11 +378,12 @@ def enter(page: Page, app: App, folder: Path, picture: str = "") -> None:
     settle(page)
     page.locator("input[type=file]").set_input_files(folder)
     day = AUTUMN if folder.name == "Autumn 2025" else SPRING
-    page.get_by_role("group", name="Date of the visit").get_by_role("spinbutton").first.click()
-    page.keyboard.type(f"{day:%Y%m%d}")
-    page.keyboard.press("Escape")  # closes the calendar
     fill(page, "Name of the survey", folder.name)
     fill(page, "Site", SITE)
+    page.get_by_role("group", name="Date of the visit").get_by_role("spinbutton").first.click()
+    page.keyboard.type(f"{day:%Y%m%d}")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("grid")).to_have_count(0)  # the calendar
     expect(button(page, "Start")).to_be_enabled()
     if picture:
         take(page, picture, height=720)
@@ -420,7 +422,7 @@ def give_verdicts(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_text("Verdicts so far (1)")).to_be_visible()
     view(page, "Table")
-    take(page, "photo", height=1180, below=views(page))
+    take(page, "photo", height=1300, below=views(page))
     page.keyboard.press("Escape")
     expect(page.get_by_text("Choose a row to see its photo")).to_be_visible()
     view(page, "Pictures")
@@ -445,6 +447,7 @@ def open_photo(page: Page, name: str) -> None:
 
 def say(page: Page, key: str, *, verdicts: int) -> None:
     """Gives a verdict by its key, and waits until so many are counted."""
+    page.get_by_role("heading", name="Your verdict").click()  # out of fields and switches
     page.keyboard.press(key)
     expect(page.get_by_text(re.compile(rf"Your verdicts\s+{verdicts}\b"))).to_be_visible()
     settle(page)
@@ -485,7 +488,8 @@ def main() -> None:
                 tour(page, app, *visits)
             except (AssertionError, PlaywrightError) as error:
                 page.screenshot(path=(seen := Path(tempfile.gettempdir()) / "make_guide.png"))
-                sys.exit(f"What the guide expects was not there; {seen} shows what was.\n{error}")
+                told = str(error).split("Aria snapshot")[0].strip()
+                sys.exit(f"What the guide expects was not there; {seen} shows what was.\n{told}")
         browser.close()
     together = sum(path.stat().st_size for path in OUT.glob("*.jpg"))
     if together > MOST_BYTES_TOGETHER:

@@ -225,7 +225,8 @@ def _say_empty(rows: Sequence[PriorityRow]) -> None:
 
 def _table(shown: Sequence[PriorityRow], run: Run) -> None:
     frame = whole_table(shown)
-    frame = frame.drop(columns=[name for name in OPTIONAL if frame[name].isin(["", None]).all()])
+    empty = [name for name in OPTIONAL if (frame[name].isna() | (frame[name] == "")).all()]
+    frame = frame.drop(columns=empty)
     small = st.session_state["table_thumbnails"] or "none"
     few = len(shown) <= MOST_WITH_THUMBNAILS
     if few and small != "none":
@@ -259,7 +260,7 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
             ),
             "Band": st.column_config.TextColumn(width=95),
             "Verdict": st.column_config.TextColumn(width=85),
-            "Building": st.column_config.TextColumn(width="small"),
+            "Building": st.column_config.TextColumn(width=120),
             "Taken": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
             "Remarks": st.column_config.TextColumn(width="large"),
         },

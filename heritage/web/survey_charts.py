@@ -33,7 +33,7 @@ def damage_histogram(rows: Sequence[PriorityRow], edges: BandThresholds) -> go.F
     chart.update_xaxes(title="Damage %", range=[0, 100])
     chart.update_yaxes(title="Photos")
     for edge in (edges.watch_percent, edges.high_percent, edges.urgent_percent):
-        chart.add_vline(x=edge, line={"width": 1, "dash": "dot"})
+        chart.add_vline(x=edge, line={"width": 1, "dash": "dot", "color": "#8a8378"})
     return chart
 
 

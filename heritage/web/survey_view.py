@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,7 @@ from heritage.web.survey_charts import (
 from heritage.web.survey_data import handover, labels_manifest, rows_of, set_going, store
 
 SHOWN_EVERY_S = 2.0
+TABLE_FOLLOWS_S = 5.0
 TABLE, PICTURES, CHARTS = "Table", "Pictures", "Charts"
 VERDICTS, RUNS, OUT, SETTINGS = "Verdicts", "Runs", "Hand on", "Settings"
 FASTEST_KNOWN_S = 3.0  # before that, a pace says nothing yet
@@ -57,6 +59,7 @@ def show_survey(survey_id: int) -> None:
         _show_runs(survey, runs)
         return
     if run.unfinished:
+        st.session_state["shown"] = (run.done, time.monotonic())
         _show_progress(run.id)
     elif run.status != DONE or run.failed or run.done < run.photos:
         _show_end(run)
@@ -159,11 +162,10 @@ def _show_progress(run_id: int) -> None:
         ):
             store().ask_to_stop(run.id)
             st.rerun()
-    shown = st.session_state.get("shown_done", (0, 0))
-    if shown != (run.id, run.done):
-        st.session_state["shown_done"] = (run.id, run.done)
-        if shown[0] == run.id:
-            st.rerun()
+    done, at = st.session_state["shown"]
+    # Not at every photo, or the page would begin anew before it has drawn the table.
+    if run.done != done and time.monotonic() - at > TABLE_FOLLOWS_S:
+        st.rerun()
 
 
 def _pace(run: Run) -> float | None:
