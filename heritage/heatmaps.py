@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from heritage.classifiers import DamageClassifier
@@ -30,9 +30,18 @@ def grad_cam(model: DamageClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     with torch.no_grad():
         features = model.features(x)  # (B, C, h, w)
+    return grad_cam_between(features, model.head)
+
+
+def grad_cam_between(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+    """Grad-CAM from the features (B, C, h, w) of the heat-map layer and the `head` above them.
+
+    Returns:
+        As `grad_cam`.
+    """
     with torch.enable_grad():
         features = features.detach().requires_grad_(True)
-        logits = model.head(features)[:, 0]  # (B,)
+        logits = head(features)[:, 0]  # (B,)
         (grads,) = torch.autograd.grad(logits.sum(), features)
     weights = grads.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
     maps = (weights * features.detach()).sum(1).relu()  # (B, h, w)

@@ -12,9 +12,9 @@ import torch
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, default_name
-from heritage.cascade import CascadeFeatures
 from heritage.checkpoints import Checkpoint, load_checkpoint
-from heritage.heatmaps import grad_cam, has_evidence, to_photo_size
+from heritage.engines import Engine
+from heritage.heatmaps import has_evidence, to_photo_size
 from heritage.inputs import network_input, working_side_px
 from heritage.overlays import Region, affected_percent, find_regions
 from heritage.photos import Photo, open_photo
@@ -105,6 +105,7 @@ class Inspector:
         thresholds: BandThresholds = BandThresholds(),
     ) -> None:
         self._checkpoint: Checkpoint = load_checkpoint(backbone or default_name(folder), folder)
+        self._engine = Engine(self._checkpoint)
         self.thresholds = thresholds
 
     @property
@@ -128,10 +129,8 @@ class Inspector:
 
     def answer(self, photo: Photo, pixels: np.ndarray) -> Inspection:
         """Inspects a photo that has been decoded to RGB (h, w, 3) uint8 at `working_side_px`."""
-        backbone, model = self._checkpoint.backbone, self._checkpoint.model
-        x = network_input(pixels, backbone)
-        logits, maps = grad_cam(model, x)
-        probability = torch.sigmoid(logits.double() / self.card.temperature).item()
+        found = self._engine.answer(network_input(pixels, self._checkpoint.backbone))
+        probability = torch.sigmoid(found.logits.double() / self.card.temperature).item()
         damage_percent = round(probability * 100, 2)
         inspection = Inspection(
             photo=photo.name,
@@ -147,11 +146,10 @@ class Inspector:
             latitude=photo.latitude,
             longitude=photo.longitude,
             warnings=photo_warnings(photo, pixels),
-            **_found_in(maps[0].numpy(), photo),
+            **_found_in(found.maps[0].numpy(), photo),
         )
-        if isinstance(model.features, CascadeFeatures):
-            _, maps = grad_cam(model.features.first, x)
-            first = replace(inspection, **_found_in(maps[0].numpy(), photo))
+        if found.first_maps is not None:
+            first = replace(inspection, **_found_in(found.first_maps[0].numpy(), photo))
             inspection = replace(inspection, first_stage=first)
         return inspection
 

@@ -9,6 +9,7 @@ app on a free port with surveys of its own, works through the guide in Chromium,
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import socket
@@ -17,14 +18,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from PIL.ExifTags import GPS, IFD, Base
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
@@ -43,6 +44,7 @@ from heritage.surveys import SurveyStore  # noqa: E402
 OUT = ROOT / "docs" / "guide"
 WIDTH, HEIGHT = 1280, 900
 QUALITY = 80
+FRAME = "#CFC8BA"
 MOST_BYTES, MOST_BYTES_TOGETHER = 300_000, 1_500_000
 PATIENCE_MS = 120_000  # a cold start reads gigabytes of libraries
 
@@ -204,11 +206,16 @@ class App:
     process: psutil.Popen
 
     @contextmanager
-    def held_when_done(self, photos: int) -> Iterator[None]:
-        """Halts the worker as soon as it is through with so many photos of the last survey."""
+    def held_when_done(self, photos: int) -> Iterator[int]:
+        """Halts the worker once it is through with so many photos of the last survey.
+
+        Yields:
+            How many it is through with.
+        """
         store = SurveyStore(self.home / "surveys")
+        last = store.surveys()[0].id
         end = time.monotonic() + PATIENCE_MS / 1000
-        while store.runs(store.surveys()[0].id)[0].done < photos:
+        while store.runs(last)[0].done < photos:
             if time.monotonic() > end:
                 sys.exit("The survey is not read; see the worker's log.")
             time.sleep(0.02)
@@ -216,7 +223,10 @@ class App:
         for worker in workers:
             worker.suspend()
         try:
-            yield
+            run = store.runs(last)[0]
+            if not workers or not run.unfinished:
+                sys.exit("running: the survey was read at once; give it more photos.")
+            yield run.done
         finally:
             for worker in workers:
                 worker.resume()
@@ -244,8 +254,10 @@ def running_app(home: Path) -> Iterator[App]:
     log = home / "app.log"
     with log.open("w") as file:
         process = psutil.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py"]
-            + ["--server.headless=true", f"--server.port={port}"],
+            [
+                *(sys.executable, "-m", "streamlit", "run", "app.py"),
+                *("--server.headless=true", f"--server.port={port}"),
+            ],
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -310,7 +322,10 @@ def _save(page: Page, name: str) -> None:
         sys.exit(f"{name}: the page shows an error: {wrong.inner_text()}")
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}.jpg"
-    page.screenshot(path=path, type="jpeg", quality=QUALITY)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    edge = (0, 0, picture.width - 1, picture.height - 1)
+    ImageDraw.Draw(picture).rectangle(edge, outline=FRAME)  # or it melts into the guide's own page
+    picture.save(path, quality=QUALITY, optimize=True, progressive=True)
     size = path.stat().st_size
     if size > MOST_BYTES:
         sys.exit(f"{path.name} has {size:,} bytes; at most {MOST_BYTES:,} are wanted.")
@@ -362,11 +377,12 @@ def tour(page: Page, app: App, autumn: Path, spring: Path) -> None:
     take(page, "table", height=1000)
     give_verdicts(page)
     view(page, "Settings")
-    take(page, "bands", height=860)
+    take(page, "bands", height=900)
     view(page, "Charts")
     take(page, "charts", height=960, below=views(page))
+    survey = page.url
     show_a_building(page)
-    page.go_back()
+    page.goto(survey)
     compare_two_runs(page)
 
 
@@ -394,11 +410,10 @@ def enter(page: Page, app: App, folder: Path, picture: str = "") -> None:
 def take_progress(page: Page, app: App) -> None:
     """The survey while it is read: its worker is held until the page has shown the half."""
     half = sum(map(len, SPRING_SHOTS.values())) // 2
-    page.set_viewport_size({"width": WIDTH, "height": 800})
-    with app.held_when_done(half):
-        expect(page.get_by_text(re.compile(rf"^({half}|[{half // 10}-9]\d) of \d+ photos"))).to_be_visible()
-        settle(page)
-        _save(page, "running")
+    with app.held_when_done(half) as done:
+        expect(page.get_by_text(re.compile(rf"^{done} of \d+ photos"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"Urgent\s+[1-9]"))).to_be_visible()
+        take(page, "running", height=800)
 
 
 def wait_until_read(page: Page) -> None:

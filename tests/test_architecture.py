@@ -14,8 +14,8 @@ CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.par
 # Each may import those to its right, never those to its left.
 ORDER = (
     *("cli", "cli_triage", "worker", "handover", "triage", "surveys", "report", "spreadsheets"),
-    *("sources", "exports", "inspection", "quality", "priority", "overlays", "checkpoints"),
-    *("inputs", "cascade"),
+    *("sources", "exports", "inspection", "quality", "engines", "priority", "overlays"),
+    *("checkpoints", "inputs", "cascade"),
 )
 LOWEST = (
     "heatmaps",

@@ -12,7 +12,7 @@ import torch
 from heritage.backbones import get_backbone
 from heritage.checkpoints import Checkpoint
 from heritage.classifiers import build_classifier
-from heritage.heatmaps import grad_cam
+from heritage.engines import Engine
 
 PEER = "resnet50"
 PEER_TITLE = "a bare forward pass of ResNet-50 in PyTorch"
@@ -34,8 +34,10 @@ def speed_figures(checkpoint: Checkpoint, *, rounds: int = 9) -> dict[str, Any]:
         with torch.no_grad():
             peer(peer_x)
 
+    engine = Engine(checkpoint)
+
     def ours() -> None:
-        grad_cam(checkpoint.model, ours_x)
+        engine.answer(ours_x)
 
     for _ in range(2):
         _seconds(bare), _seconds(ours)
