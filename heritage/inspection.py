@@ -21,7 +21,7 @@ from heritage.photos import Photo, open_photo
 from heritage.quality import photo_warnings
 
 HEAT = ("grid", "first_stage")  # not in the JSON
-REGION_GRID_PX = 1024  # long side of the heat map that regions and the affected area are read off
+CELL_PX = 48  # of the heat map that regions and the affected area are read off; it is smooth
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Inspector:
 
 def _found_in(grid: np.ndarray, photo: Photo) -> dict[str, Any]:
     """What an inspection reads off the raw heat (h, w)."""
-    scale = min(1.0, REGION_GRID_PX / max(photo.width, photo.height))
+    scale = min(1.0, CELL_PX * max(grid.shape) / max(photo.width, photo.height))
     size = (max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
     heat = to_photo_size(grid, *size)
     return {

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -43,15 +44,14 @@ HEARTBEAT_S = 1.0
 
 @dataclass(frozen=True)
 class _Read:
-    """A photo read and decoded, or why not."""
+    """A photo read and inspected; without a finding where another with the same bytes has it."""
 
     kept: KeptPhoto
     sha256: str = ""
     suffix: str = ""
     photo: Photo | None = None
-    pixels: np.ndarray | None = None
     near: str = ""
-    error: str = ""
+    finding: Finding | None = None
 
 
 def triage(
@@ -83,7 +83,7 @@ def triage(
     try:
         run = store.run(run_id)
         inspector = _inspector(run, weights)
-        ended = _work(store, run, inspector, _Reader(store, inspector, root, keep), listen)
+        ended = _work(store, run, _Reader(store, run, inspector, root, keep), listen)
     except HeritageError as error:
         store.release(run_id, FAILED, str(error))
         raise
@@ -114,26 +114,22 @@ def _inspector(run: Run, weights: Path | None) -> Inspector:
     return inspector
 
 
-def _work(
-    store: SurveyStore,
-    run: Run,
-    inspector: Inspector,
-    reader: _Reader,
-    listen: Callable[[Run], None],
-) -> str:
+def _work(store: SurveyStore, run: Run, reader: _Reader, listen: Callable[[Run], None]) -> str:
     answered = store.inspected(run.id)
     done, failed = run.done, run.failed
     last = time.monotonic()
     worked = run.seconds
-    with ThreadPoolExecutor(max_workers=decoding_threads()) as pool:
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
         for read in _in_order(pool, reader, store.pending(run.id)):
-            finding = _finding(read, inspector, answered)
-            store.record(run.id, read.kept.id, _facts(read), finding)
-            if not isinstance(finding, int):
-                if finding.error:
-                    failed += 1
-                else:
+            twin = answered.get(read.sha256)
+            if twin is not None:
+                finding: Finding | int = twin
+            else:
+                finding = read.finding or reader.inspect(read)
+                if not finding.error:
                     answered[read.sha256] = read.kept.id
+                failed += bool(finding.error)
+            store.record(run.id, read.kept.id, _facts(read), finding)
             done += 1
             now = time.monotonic()
             stop = False
@@ -151,14 +147,14 @@ def _as_it_stands(run: Run, done: int, failed: int, seconds: float) -> Run:
     return replace(run, done=done, failed=failed, seconds=seconds)
 
 
-def decoding_threads() -> int:
-    """Half the cores decode; `share_cores` leaves the others to the network."""
-    return max(1, (os.cpu_count() or 2) // 2)
+def threads() -> int:
+    """One a core: each reads, decodes and inspects a photo by itself."""
+    return os.cpu_count() or 2
 
 
 def share_cores() -> None:
-    """Keeps the network of this process off the cores that decode, for which it would wait."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - decoding_threads()))
+    """Has every photo inspected by one thread: several at once is quicker than one by several."""
+    torch.set_num_threads(1)
 
 
 def _in_order(
@@ -169,7 +165,7 @@ def _in_order(
     try:
         for photo in photos:
             ahead.append(pool.submit(reader.read, photo))
-            if len(ahead) > 2 * decoding_threads():
+            if len(ahead) > 2 * threads():
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -179,16 +175,16 @@ def _in_order(
 
 
 class _Reader:
-    """Brings photos in: from where they lie into the store, then decoded as the network wants."""
+    """Brings photos in, from where they lie into the store, and has each content inspected once."""
 
     def __init__(
-        self, store: SurveyStore, inspector: Inspector, root: Path | None, keep: bool
+        self, store: SurveyStore, run: Run, inspector: Inspector, root: Path | None, keep: bool
     ) -> None:
-        self.store, self.root, self.keep = store, root, keep
-        self.side_px = inspector.working_side_px
+        self.store, self.inspector, self.root, self.keep = store, inspector, root, keep
+        self._taken, self._taking = set(store.inspected(run.id)), Lock()
 
     def read(self, kept: KeptPhoto) -> _Read:
-        """Reads one photo; what is wrong with it is told in `error`.
+        """Reads and inspects one photo; what is wrong with it is told in the finding.
 
         Raises:
             OSError: The store cannot be written.
@@ -197,31 +193,34 @@ class _Reader:
         try:
             data = self.store.photo_bytes(kept, self.root)
         except PhotoError as error:
-            return _Read(kept, sha256, suffix, error=_words(error))
+            return _Read(kept, sha256, suffix, finding=_failure(error))
         sha256 = hashlib.sha256(data).hexdigest()
         try:
             photo = open_photo(data, kept.name)
             suffix = suffix or (SUFFIX[photo.format] if self.keep else "")
-            pixels = photo.pixels(short_side_px=self.side_px)
+            pixels = photo.pixels(short_side_px=self.inspector.working_side_px)
         except PhotoError as error:
             suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
             if suffix:
                 self.store.files.keep(data, sha256, suffix)
-            return _Read(kept, sha256, suffix, error=_words(error))
+            return _Read(kept, sha256, suffix, finding=_failure(error))
         if suffix:
             self.store.files.keep(data, sha256, suffix)
         small = Image.fromarray(pixels)
         small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
         self.store.files.keep_thumbnail(sha256, encode_jpeg(np.asarray(small), quality=80))
-        return _Read(kept, sha256, suffix, photo, pixels, f"{perceptual_hash(pixels):016x}")
+        read = _Read(kept, sha256, suffix, photo, f"{perceptual_hash(np.asarray(small)):016x}")
+        with self._taking:
+            first = sha256 not in self._taken
+            self._taken.add(sha256)
+        if not first:
+            return read
+        return replace(read, finding=as_finding(self.inspector.answer(photo, pixels)))
 
-
-def _finding(read: _Read, inspector: Inspector, answered: dict[str, int]) -> Finding | int:
-    if read.photo is None or read.pixels is None:
-        return Finding(error=read.error)
-    if read.sha256 in answered:
-        return answered[read.sha256]
-    return as_finding(inspector.answer(read.photo, read.pixels))
+    def inspect(self, read: _Read) -> Finding:
+        """Inspects a photo whose twin, further on, was quicker to be read and is not done yet."""
+        assert read.photo is not None
+        return as_finding(self.inspector.inspect(read.photo))
 
 
 def as_finding(inspection: Inspection) -> Finding:
@@ -256,9 +255,9 @@ def _facts(read: _Read) -> PhotoFacts | None:
     )
 
 
-def _words(error: PhotoError) -> str:
+def _failure(error: PhotoError) -> Finding:
     """The error without the name, which stands in its own column."""
-    return f"{error.reason}; {error.advice}"
+    return Finding(error=f"{error.reason}; {error.advice}")
 
 
 def work_off(store: SurveyStore, *, root: Path | None = None) -> None:

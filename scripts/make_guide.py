@@ -295,14 +295,14 @@ QUIET = """() =>
 
 def settle(page: Page) -> None:
     """Waits until the page is through: script, pictures and charts, and nothing moves any more."""
-    page.wait_for_function(QUIET)
     before, end = b"", time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < end:
+        page.wait_for_function(QUIET)
         now = page.screenshot()
         if now == before:
             return
         before = now
-        page.wait_for_timeout(400)
+        page.wait_for_timeout(400)  # between two looks: what is drawn on a canvas tells nothing
     sys.exit(f"{page.url} does not come to rest.")
 
 
