@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench evaluate samples clean
+.PHONY: help run test lint format bench evaluate samples guide clean
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder an
 
 samples: .venv/installed-dev ## Draw the rendered sample photos anew
 	$(BIN)/python scripts/make_samples.py
+
+guide: .venv/installed-dev ## Take the screenshots of docs/guide.md anew
+	$(BIN)/python scripts/make_guide.py
 
 clean: ## Remove what make has installed
 	rm -rf .venv

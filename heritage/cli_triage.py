@@ -13,11 +13,10 @@ from typing import Any
 
 from heritage.bands import BandThresholds
 from heritage.cards import default_name, read_card, weights_dir, write_atomically
-from heritage.errors import HeritageError, StoreError
+from heritage.errors import HeritageError, StoreError, one_line
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 JOURNAL_END = ".unfinished"
-ALONE = "triage"  # the one survey of a journal
 
 
 def add_triage(commands: Any) -> None:
@@ -90,14 +89,15 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
         )
     journal = None if options.survey else _journal(options)
     store = SurveyStore() if journal is None else SurveyStore(journal, _sqlite(journal))
-    survey = store.find_survey(options.survey or ALONE)
+    name = options.survey or one_line(options.sources[0].resolve().stem) or "Photos"
+    survey = store.find_survey(name) if options.survey else next(iter(store.surveys()), None)
     if survey and journal is None and not options.resume:
         raise StoreError(
             options.survey, "there is a survey of this name", "add --resume to go on with it"
         )
     if survey is None:
         survey = store.create_survey(
-            options.survey or ALONE,
+            name,
             site=options.site,
             visited_on=options.date,
             thresholds=thresholds,

@@ -100,5 +100,5 @@ def position(facts: Entries) -> dict[str, float]:
         value = sum(part / 60**i for i, part in enumerate(parts))
         if not (min(parts) >= 0 and value <= most):  # nan fails too
             return {}
-        found[name] = value if ref == signs[0] else -value
+        found[name] = round(value if ref == signs[0] else -value, 7)  # a centimetre
     return found if any(found.values()) else {}  # zeros are what cameras without a fix write

@@ -186,9 +186,17 @@ def read_source(source: Source, *, root: Path | None = None, limits: Limits = Li
 
 
 def upload_label(name: str) -> tuple[str, str]:
-    """Label and building of an uploaded file, from the name or relative path the browser gave."""
+    """Label and building of an uploaded file, from the name or relative path the browser gave.
+
+    The folder that was chosen begins every path; it is left out of the labels.
+    """
     parts = [part for part in re.split(r"[\\/]", name) if part not in ("", ".", "..")]
-    return _label(*parts) or "photo", _label(*parts[-2:-1])
+    return _label(*(parts[1:] or parts)) or "photo", _label(*parts[-2:-1])
+
+
+def natural_key(name: str) -> list:
+    """Sorts the names of uploads as those of files are sorted: IMG_2 before IMG_10."""
+    return [_natural(part) for part in name.split("/")]
 
 
 def photo_root() -> Path | None:

@@ -158,11 +158,13 @@ class Visit:
     """A building as one survey found it.
 
     Attributes:
+        run: Whose answers these are.
         when: The date of the visit, or else that of the entry.
-        rows: Its photos, by the last run with any results.
+        rows: Its photos.
     """
 
     survey: Survey
+    run: Run
     when: date
     rows: tuple[PriorityRow, ...]
 
@@ -389,6 +391,21 @@ class SurveyStore:
             if row is None:
                 raise StoreError("photo", "it is no longer there", "reload the page")
             return _kept(row)
+
+    def twins(self, photo_id: int) -> list[int]:
+        """A photo and all of its survey with the same bytes: what holds for one holds for all.
+
+        Raises:
+            StoreError: It is gone.
+        """
+        kept = self.photo(photo_id)
+        if not kept.sha256:
+            return [photo_id]
+        query = select(PhotoRow.id).where(
+            PhotoRow.survey_id == kept.survey_id, PhotoRow.sha256 == kept.sha256
+        )
+        with Session(self.engine) as session:
+            return list(session.scalars(query))
 
     def photo_bytes(self, kept: KeptPhoto, root: Path | None = None) -> bytes:
         """The bytes of a photo, from the store or from where it lies.
@@ -711,21 +728,50 @@ class SurveyStore:
 
     # --- a building over time --------------------------------------------------------------
 
-    def visits(self, building: str) -> list[Visit]:
-        """A building in every survey that shows it, the earliest visit first."""
+    def visits(self, building: str, checkpoint: str = "") -> list[Visit]:
+        """A building in every survey that shows it, the earliest visit first.
+
+        Args:
+            checkpoint: Name of the checkpoint whose runs are taken, so that visits compare;
+                surveys it has not read are left out. By default each survey's last run with any
+                results.
+        """
         query = select(PhotoRow.survey_id).where(PhotoRow.building == building).distinct()
         with Session(self.engine) as session:
             survey_ids = list(session.scalars(query))
         visits = []
         for survey_id in survey_ids:
             survey = self.survey(survey_id)
-            run = next((run for run in self.runs(survey_id) if run.done > run.failed), None)
+            run = next(
+                (
+                    run
+                    for run in self.runs(survey_id)
+                    if run.done > run.failed and checkpoint in ("", run.checkpoint)
+                ),
+                None,
+            )
             if run:
                 rows = self.rows(run.id, building)
                 visits.append(
-                    Visit(survey, survey.visited_on or survey.created_at.date(), tuple(rows))
+                    Visit(survey, run, survey.visited_on or survey.created_at.date(), tuple(rows))
                 )
         return sorted(visits, key=lambda visit: (visit.when, visit.survey.id))
+
+    def readers(self, building: str) -> list[str]:
+        """Checkpoints that have read a building, the one with the most visits first."""
+        query = (
+            select(RunRow.checkpoint)
+            .join(PhotoRow, PhotoRow.survey_id == RunRow.survey_id)
+            .join(
+                InspectionRow,
+                (InspectionRow.run_id == RunRow.id) & (InspectionRow.photo_id == PhotoRow.id),
+            )
+            .where(PhotoRow.building == building, InspectionRow.error == "")
+            .group_by(RunRow.checkpoint)
+            .order_by(func.count(PhotoRow.survey_id.distinct()).desc(), RunRow.checkpoint)
+        )
+        with Session(self.engine) as session:
+            return list(session.scalars(query))
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -51,7 +51,9 @@ def _ask() -> Photo | None:
 def _from_file() -> Photo | None:
     with st.container(key="dropzone"):
         given = st.file_uploader(
-            "Drop one photo here: JPEG, PNG, WebP, TIFF, BMP or HEIC", type=list(SUFFIXES)
+            "Drop one photo here: JPEG, PNG, WebP, TIFF, BMP or HEIC",
+            type=list(SUFFIXES),
+            max_upload_size=200,
         )
     return _opened(given.getvalue(), given.name) if given else None
 

@@ -339,7 +339,16 @@ def _show_picture(run: Run, row: PriorityRow) -> None:
     with errors_in_words():
         st.image(picture(row.sha256, run.id, heat, row), width="stretch", alt=_spoken(row))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.toggle("Heat", key="detail_heat", disabled=not row.evidence)
+        # No switch: while one has the focus, the keys of the buttons are dead.
+        if st.button(
+            "Hide heat" if heat else "Show heat",
+            key="toggle_heat",
+            icon=":material/local_fire_department:",
+            shortcut="H",
+            disabled=not row.evidence,
+        ):
+            st.session_state["detail_heat"] = not st.session_state["detail_heat"]
+            st.rerun()
         if not row.evidence:
             st.caption("No evidence: nothing in this photo speaks for damage.")
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
@@ -374,6 +383,7 @@ def _show_answer(row: PriorityRow) -> None:
 
 def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> None:
     st.markdown("#### Your verdict")
+    who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
     note_key = f"note_{row.photo_id}"
     st.session_state.setdefault(note_key, row.note)
     note = st.text_area(
@@ -384,7 +394,7 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         for verdict in VERDICTS:
             if st.button(
                 WORDS[verdict],
-                key=f"say_{verdict}",
+                key=f"say_{verdict}_{row.photo_id}",  # a second press must not judge the next photo
                 icon=ICONS[verdict],
                 type="primary" if row.verdict == verdict else "secondary",
                 shortcut=KEYS[verdict],
@@ -392,16 +402,16 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
                 given = verdict
         if row.verdict and st.button("Take back", icon=":material/undo:"):
             given = ""
-    who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
     onwards = st.toggle("Go to the next photo after a verdict", key="verdict_onwards")
     edited = row.verdict and note.strip() != row.note and given is None
     if edited and st.button("Save the note", icon=":material/save:"):
         given, onwards = row.verdict, False
     if given is not None:
         with errors_in_words():
-            store().give_verdict([row.photo_id, *_twins(row, shown)], given, note, who)
-            if given and onwards and place + 1 < len(shown):
-                _choose(shown[place + 1].photo_id)
+            store().give_verdict(store().twins(row.photo_id), given, note, who)
+            others = [o for o in shown[place + 1 :] if o.sha256 != row.sha256 or not o.sha256]
+            if given and onwards and others:
+                _choose(others[0].photo_id)
             st.session_state.pop(note_key, None)
             st.rerun()
     earlier = store().verdicts(row.photo_id)
@@ -412,13 +422,6 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
                 by = f" by {plain(said.given_by)}" if said.given_by else ""
                 note_text = f": {plain(said.note)}" if said.note else ""
                 st.markdown(f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note_text}")
-
-
-def _twins(row: PriorityRow, shown: Sequence[PriorityRow]) -> list[int]:
-    """Other rows with the same bytes: what holds for one holds for all."""
-    if not row.sha256:
-        return []
-    return [o.photo_id for o in shown if o.sha256 == row.sha256 and o.photo_id != row.photo_id]
 
 
 def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:

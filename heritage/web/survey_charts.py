@@ -55,7 +55,9 @@ def bands_per_building(rows: Sequence[PriorityRow]) -> go.Figure:
             marker_color=band_colour(name),
             hovertemplate="%{y}: %{x} photos<extra>" + name + "</extra>",
         )
-    chart.update_layout(barmode="stack", height=max(HEIGHT_PX, 60 + 26 * len(shown)))
+    chart.update_layout(
+        barmode="stack", legend_traceorder="normal", height=max(HEIGHT_PX, 60 + 26 * len(shown))
+    )
     chart.update_xaxes(title="Photos")
     chart.update_yaxes(type="category")
     if len(worst) > len(shown):

@@ -111,7 +111,19 @@ def show_buildings() -> None:
     st.markdown("## A building over time")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         building = st.selectbox("Building", buildings, key="building", width=420)
-    visits = store().visits(building)
+        readers = store().readers(building)
+        checkpoint = (
+            st.selectbox(
+                "Read by",
+                readers,
+                width=300,
+                help="Only answers of one backbone compare. Surveys that it has not read are left "
+                "out; let it read them under Runs.",
+            )
+            if len(readers) > 1
+            else ""
+        )
+    visits = store().visits(building, checkpoint)
     if not visits:
         st.caption("Its photos have not been read yet.")
         return
@@ -148,7 +160,8 @@ def _show_course(visits: Sequence[Visit]) -> None:
 def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, float, float]]:
     points = []
     for visit in visits:
-        values = [v for row in visit.rows if (v := getattr(row, field)) is not None]
+        once = [row for row in visit.rows if not row.duplicate_of]
+        values = [v for row in once if (v := getattr(row, field)) is not None]
         if values:
             low, middle, high = np.percentile(values, (25, 50, 100))
             points.append((visit.when, float(low), float(middle), float(high)))
@@ -157,10 +170,12 @@ def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, floa
 
 def _show_visit(visit: Visit) -> None:
     st.markdown(f"#### {visit.when.day} {visit.when:%B %Y}")
-    st.caption(f"{plain(visit.survey.name)}, {len(visit.rows):,} photos")
-    run = next(run for run in store().runs(visit.survey.id) if run.done > run.failed)
+    st.caption(
+        f"{plain(visit.survey.name)}, {len(visit.rows):,} photos, read by "
+        f"{plain(visit.run.card.title)}"
+    )
     for row in ranked(visit.rows, visit.survey.thresholds)[:PICTURES_A_VISIT]:
-        _show_photo(run, row)
+        _show_photo(visit.run, row)
     if st.button("Open the survey", key=f"visit_{visit.survey.id}", icon=":material/folder_open:"):
         st.switch_page("pages/2_Triage.py", query_params={"survey": str(visit.survey.id)})
 
@@ -168,7 +183,7 @@ def _show_visit(visit: Visit) -> None:
 def _show_photo(run: Run, row: PriorityRow) -> None:
     small = thumbnail(run.id, row, heat=True)
     if small:
-        st.image(small, width="stretch", alt=row.photo)
+        st.image(small, width=256, alt=row.photo)
     told = "not read" if row.damage_percent is None else percent_text(row.damage_percent)
     badge = band_badge(BANDS[row.band]) if row.band else ""
     st.markdown(f"{badge} **{told}**")

@@ -26,6 +26,7 @@ from heritage.web.survey_charts import (
     run_against_run,
 )
 from heritage.web.survey_data import handover, labels_manifest, rows_of, set_going, store
+from heritage.web.triage_input import add_photos
 
 SHOWN_EVERY_S = 2.0
 TABLE_FOLLOWS_S = 5.0
@@ -35,9 +36,15 @@ FASTEST_KNOWN_S = 3.0  # before that, a pace says nothing yet
 
 
 def chosen_survey() -> int | None:
-    """The number of the survey that the address names, if it names one."""
-    given = st.query_params.get("survey", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else None
+    """The number of the survey that the address names, or else of the one open before.
+
+    The browser's way back does not bring the rest of the address along.
+    """
+    given = st.query_params.get("survey", "") or st.session_state.get("open_survey", "")
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        return None
+    st.session_state["open_survey"] = st.query_params["survey"] = given
+    return int(given)
 
 
 def show_survey(survey_id: int) -> None:
@@ -45,6 +52,7 @@ def show_survey(survey_id: int) -> None:
     try:
         survey = store().survey(survey_id)
     except StoreError:
+        st.session_state.pop("open_survey", None)
         st.title("This survey is not here")
         st.markdown("It may have been deleted, or the link is of another computer.")
         if st.button("All surveys", type="primary", icon=":material/folder_open:"):
@@ -58,12 +66,12 @@ def show_survey(survey_id: int) -> None:
         st.info("No backbone has read these photos yet.", icon=":material/info:")
         _show_runs(survey, runs)
         return
+    rows = rows_of(survey, run)
     if run.unfinished:
         st.session_state["shown"] = (run.done, time.monotonic())
         _show_progress(run.id)
     elif run.status != DONE or run.failed or run.done < run.photos:
-        _show_end(run)
-    rows = rows_of(survey, run)
+        _show_end(run, rows)
     _show_counts(rows, survey)
     view = st.segmented_control(
         "View",
@@ -95,6 +103,7 @@ def _heading(survey: Survey) -> None:
         st.space("stretch")
         if st.button("New triage", icon=":material/add:"):
             st.query_params.clear()
+            st.session_state.pop("open_survey", None)
             st.rerun()
         if st.button("All surveys", icon=":material/folder_open:"):
             st.switch_page("pages/3_Surveys.py")
@@ -185,7 +194,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _show_end(run: Run) -> None:
+def _show_end(run: Run, rows: Sequence[PriorityRow]) -> None:
     left = run.photos - run.done
     if run.status == FAILED:
         st.error(f"The triage broke off: {plain(run.error)}.", icon=":material/error:")
@@ -200,8 +209,10 @@ def _show_end(run: Run) -> None:
             store().resume(run.id)
             set_going()
             st.rerun()
-        if run.failed and st.button(
-            f"Try again to read {run.failed}", icon=":material/refresh:", type="tertiary"
+        # What was kept stays as it is; what could not be had may be there by now.
+        lost = sum(bool(row.error) and not row.sha256 for row in rows)
+        if lost and st.button(
+            f"Try again to read {lost}", icon=":material/refresh:", type="tertiary"
         ):
             store().retry_failed(run.id)
             set_going()
@@ -533,6 +544,7 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
                 100.0,
                 start,
                 0.5,
+                format="%g %%",
                 key=f"edge_{name}_{survey.id}",
             )
             for name, start in (
@@ -561,6 +573,8 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
             with errors_in_words():
                 store().edit_survey(survey.id, name=name, site=site, visited_on=day)
                 st.rerun()
+        with st.expander("Add photos"):
+            add_photos(survey)
         st.markdown("#### Buildings")
         _rename_buildings(survey, rows)
 

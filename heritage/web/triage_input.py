@@ -14,7 +14,14 @@ import streamlit as st
 
 from heritage.errors import PhotoError, StoreError
 from heritage.photos import SUFFIXES, open_photo
-from heritage.sources import below_root, list_folder, list_zip, photo_root, upload_label
+from heritage.sources import (
+    below_root,
+    list_folder,
+    list_zip,
+    natural_key,
+    photo_root,
+    upload_label,
+)
 from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import Survey, SurveyStore
 from heritage.web.frame import errors_in_words
@@ -66,8 +73,12 @@ def new_triage() -> None:
     if way != SERVER:
         st.caption(
             "Photos are copied to the computer this app runs on and stay there until you delete "
-            "the survey. For more than some 500 photos give a ZIP"
-            + (", or a folder on the server." if photo_root() else ".")
+            "the survey. For more than some 500 photos give a ZIP of up to 2 GB, or use "
+            + (
+                "a folder on the server."
+                if photo_root()
+                else "the command `triage`, which takes any number."
+            )
         )
     _form_below(given, folder, form)
 
@@ -134,8 +145,28 @@ def _from_server(kept: SurveyStore, survey: Survey, folder: str) -> int:
     return kept.add_photos(survey.id, list_folder(below_root(folder, root), root=root).sources)
 
 
+def add_photos(survey: Survey) -> None:
+    """Ways to add photos to a survey that is there; they are read at once by its last run."""
+    form = st.session_state.setdefault("added_photos", 0)
+    given = st.file_uploader(
+        "Drop photos here, or a ZIP of them",
+        type=[*SUFFIXES, "zip"],
+        accept_multiple_files=True,
+        key=f"add_{survey.id}_{form}",
+    )
+    if st.button("Add them", icon=":material/add:", disabled=not given):
+        with errors_in_words():
+            _from_uploads(store(), survey, given)
+            for run in store().runs(survey.id)[:1]:
+                store().resume(run.id)
+            set_going()
+            st.session_state["added_photos"] = form + 1
+            st.rerun()
+
+
 def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFile]) -> int:
     added = 0
+    given = sorted(given, key=lambda upload: natural_key(upload.name))
     bar = st.progress(0.0, f"Keeping {len(given)} files …")
     try:
         for number, upload in enumerate(given, start=1):

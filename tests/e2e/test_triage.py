@@ -50,7 +50,11 @@ def open_first_row(page: Page) -> None:
 def test_a_set_is_triaged_judged_by_keyboard_and_handed_on(page: Page, app_url):
     torn = {"name": "torn.jpg", "mimeType": "image/jpeg", "buffer": crack_photo()[:700]}
     start(page, app_url, "Round one", [*photos(6), torn])
-    expect(page.get_by_text("Try again to read 1")).to_be_visible()
+    wait_until(workers)
+    wait_until(lambda: not workers())
+    page.reload()
+    expect(page.get_by_text("Not readable 1")).to_be_visible()
+    expect(page.get_by_role("button", name="More filters")).to_be_visible()
     settle(page)
     open_first_row(page)
     first = page.get_by_text("1 of 7")
