@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from heritage.bands import BANDS, BandThresholds
 from heritage.cli import _parser
-from heritage.photos import SUFFIXES
+from heritage.photos import SUFFIXES, Limits
 from heritage.spreadsheets import COLUMNS, band_range
 from heritage.web import priority_table
 from heritage.web.guide import GUIDE, anchor, guide_parts
@@ -93,7 +93,9 @@ def test_the_bands_are_those_of_the_app():
 def test_what_may_be_handed_in():
     text = section("Hand in a site visit")
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
-    assert f"up to {config['server']['maxUploadSize']} MB" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert f"ZIP up to {config['server']['maxUploadSize'] // 1024} GB" in words
+    assert f"photo may have up to {Limits().max_bytes // 2**20} MB" in words
     named = {"jpeg", "png", "webp", "tiff", "bmp", "heic"}
     assert all(name in text.lower() for name in named)
     assert set(SUFFIXES) - named == {"jpg", "tif", "heif"}
