@@ -22,8 +22,9 @@ format: .venv/installed-dev ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam
+bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam and TorchCAM
 	$(BIN)/python benchmarks/heat_maps.py
+	$(BIN)/python benchmarks/triage.py
 
 evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder and rewrite their figures
 	$(BIN)/python -m heritage evaluate $(DATA) --update-cards --heat-maps 60 --speed

@@ -1,6 +1,6 @@
 """Time of damage % + Grad-CAM of one photo, against named peers, in one run on one machine.
 
-    python benchmarks/heat_maps.py [--rounds 11]
+    python benchmarks/heat_maps.py [--rounds 11] [--only NAME …]
 
 Medians with minimum and maximum in milliseconds; a ratio is the peer's median over ours, so above 1
 we are faster. The bare forward pass in PyTorch computes no heat map at all.
@@ -33,7 +33,9 @@ SETTLE_S = 0.05  # PyTorch's threads go on waiting in a loop for a while after e
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", nargs="*", help="backbones; B7's peers need some 16 GB")
+    given = parser.parse_args()
+    rounds = given.rounds
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds\n")
     print(
         "| Backbone | ours | bare forward | pytorch-grad-cam | TorchCAM "
@@ -41,7 +43,7 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for backbone in BACKBONES.values():
-        if backbone.name == CASCADE:
+        if backbone.name == CASCADE or backbone.name not in (given.only or BACKBONES):
             continue
         side = backbone.input_size_px
         x = torch.randn(1, 3, side, side * 4 // 3)
