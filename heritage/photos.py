@@ -348,7 +348,7 @@ def _reduced(
 def _decode(im: ImageFile.ImageFile, size: tuple[int, int], orientation: int) -> np.ndarray:
     """Decodes to `size`, (width, height) before turning; (height, width, 3) uint8 after it."""
     box: tuple[float, float, float, float] | None = None
-    if isinstance(im, _Jpeg) and (drafted := im.draft(None, (2 * size[0], 2 * size[1]))):
+    if isinstance(im, _Jpeg) and (drafted := im.draft(None, size)):
         box = drafted[1]
     im.load()
     plain = _plain(im)

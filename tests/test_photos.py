@@ -445,13 +445,13 @@ def test_a_big_jpeg_is_reduced_while_decoding_and_still_looks_the_same(photo_12m
     with Image.open(io.BytesIO(photo_12mp.data)) as im:
         full = np.asarray(im.resize((299, 224), bilinear))
     with Image.open(io.BytesIO(photo_12mp.data)) as im:
-        _, box = im.draft(None, (598, 448))
-        assert im.size == (667, 500) if im.size[0] < 700 else im.size == (1000, 750)
+        _, box = im.draft(None, (299, 224))
+        assert im.size == (500, 375)
         drafted = np.asarray(im.resize((299, 224), bilinear, box=box))
     assert np.array_equal(small, drafted)  # the scaled decode, to the bit
     assert not np.array_equal(small, full)
-    assert np.abs(small.astype(int) - full).mean() < 1.0
-    assert np.abs(small.astype(int) - full).max() <= 12
+    assert np.abs(small.astype(int) - full).mean() < 1.5
+    assert np.abs(small.astype(int) - full).max() <= 20
 
 
 def test_a_reduced_jpeg_is_not_shifted():
