@@ -6,14 +6,17 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heritage.bands import BandThresholds
 from heritage.cards import default_name, read_card, weights_dir, write_atomically
 from heritage.errors import HeritageError, StoreError, one_line
+
+if TYPE_CHECKING:
+    from heritage.surveys import Survey, SurveyStore
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 JOURNAL_END = ".unfinished"
@@ -88,43 +91,41 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
             "name a folder, a ZIP or photos",
         )
     journal = None if options.survey else _journal(options)
-    store = SurveyStore() if journal is None else SurveyStore(journal, _sqlite(journal))
-    name = options.survey or one_line(options.sources[0].resolve().stem) or "Photos"
-    survey = store.find_survey(name) if options.survey else next(iter(store.surveys()), None)
-    if survey and journal is None and not options.resume:
-        raise StoreError(
-            options.survey, "there is a survey of this name", "add --resume to go on with it"
-        )
-    if survey is None:
-        survey = store.create_survey(
-            name,
-            site=options.site,
-            visited_on=options.date,
-            thresholds=thresholds,
-        )
-    store.add_photos(survey.id, listing.sources)
-    run = store.run_with(survey.id, card)
-    share_cores()
-    with _bar(run.photos) as advance:
-        run = triage(store, run.id, weights=options.weights, keep=journal is None, listen=advance)
-    if run.status != DONE:
-        raise StoreError(
-            options.survey or "triage",
-            "another process works on it" if run.unfinished else "it was stopped",
-            "wait for it, or give the command again with --resume",
-        )
-    handover = Handover.of(store, run.id)
-    for kind in KINDS:
-        path = getattr(options, kind)
-        if path:
-            data = getattr(handover, kind)()
-            _write(path, data.encode() if isinstance(data, str) else data)
-            print(path)
+    with closing(SurveyStore(journal, _sqlite(journal)) if journal else SurveyStore()) as store:
+        survey = _survey(options, store, thresholds)
+        store.add_photos(survey.id, listing.sources, trusted=True)
+        run = store.run_with(survey.id, card)
+        share_cores()
+        with _bar(run.photos) as advance:
+            run = triage(store, run.id, weights=options.weights, keep=not journal, listen=advance)
+        if run.status != DONE:
+            raise StoreError(
+                survey.name,
+                "another process works on it" if run.unfinished else "it was stopped",
+                "wait for it, or give the command again with --resume",
+            )
+        handover = Handover.of(store, run.id)
+        for kind in KINDS:
+            path = getattr(options, kind)
+            if path:
+                data = getattr(handover, kind)()
+                _write(path, data.encode() if isinstance(data, str) else data)
+                print(path)
     _tell_failures(handover.rows)
-    store.close()
     if journal:
         shutil.rmtree(journal, ignore_errors=True)
     return SOME_FAILED if run.failed else OK
+
+
+def _survey(options: argparse.Namespace, store: SurveyStore, thresholds: BandThresholds) -> Survey:
+    """The survey that is meant: the one of that name, or in a journal the only one."""
+    name = options.survey or one_line(options.sources[0].resolve().stem) or "Photos"
+    survey = store.find_survey(name) if options.survey else next(iter(store.surveys()), None)
+    if survey and options.survey and not options.resume:
+        raise StoreError(name, "there is a survey of this name", "add --resume to go on with it")
+    return survey or store.create_survey(
+        name, site=options.site, visited_on=options.date, thresholds=thresholds
+    )
 
 
 KINDS = ("csv", "xlsx", "pdf", "geojson", "zip")

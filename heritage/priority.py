@@ -10,6 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from heritage.bands import BandThresholds
+from heritage.duplicates import CLOSE_BITS
 from heritage.overlays import Region
 
 DAMAGED, SOUND, UNSURE = "damaged", "sound", "unsure"
@@ -107,17 +108,23 @@ def _urgency(row: PriorityRow) -> tuple[int, float]:
     return tier, -(percent if percent is not None else -1.0)
 
 
-def similar_groups(pairs: Iterable[tuple[int, int]], count: int) -> list[int | None]:
-    """Numbers the groups that `pairs` of indices below `count` connect, from 1.
+def similar_groups(hashes: Sequence[int]) -> list[int | None]:
+    """Numbers the groups of photos whose perceptual hashes are close, from 1.
 
     Returns:
-        One entry per index: the number of its group, None where it stands alone.
+        One entry per hash: the number of its group, None where it stands alone.
     """
-    found = list(pairs)
-    if not found:
+    count = len(hashes)
+    values = np.array(hashes, np.uint64)
+    right = [
+        i + 1 + np.flatnonzero(np.bitwise_count(values[i] ^ values[i + 1 :]) <= CLOSE_BITS)
+        for i in range(count)
+    ]
+    if not any(len(close) for close in right):
         return [None] * count
-    left, right = zip(*found, strict=True)
-    near = coo_matrix((np.ones(len(found)), (left, right)), shape=(count, count))
+    left = np.repeat(np.arange(count), [len(close) for close in right])
+    pairs = (left, np.concatenate(right))
+    near = coo_matrix((np.ones(len(left), bool), pairs), shape=(count, count))
     _, labels = connected_components(near, directed=False)
     sizes = np.bincount(labels)
     numbers: dict[int, int] = {}

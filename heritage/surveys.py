@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
-from heritage.duplicates import close_pairs
 from heritage.errors import StoreError
 from heritage.overlays import Region
 from heritage.priority import VERDICTS, PriorityRow, similar_groups
@@ -31,7 +30,7 @@ from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, Ve
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
 UNFINISHED = (WAITING, RUNNING, STOPPING)
-SILENT_S = 60  # a worker that has not been heard of for so long is taken for dead
+SILENT_S = 60  # a worker elsewhere that has not been heard of for so long is taken for dead
 LONGEST_NAME = 200
 LONGEST_NOTE = 5000
 
@@ -95,7 +94,11 @@ class Run:
 
 @dataclass(frozen=True)
 class KeptPhoto:
-    """What is known of one photo of a survey before it is inspected."""
+    """What is known of one photo of a survey before it is inspected.
+
+    Attributes:
+        trusted: Whether it may lie anywhere, as who named it has the run of this computer.
+    """
 
     id: int
     survey_id: int
@@ -103,6 +106,7 @@ class KeptPhoto:
     source: Source
     sha256: str
     suffix: str
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,8 @@ class SurveyStore:
     def find_survey(self, name: str) -> Survey | None:
         """The survey called `name`, if there is one."""
         with Session(self.engine) as session:
-            found = session.scalar(select(SurveyRow.id).where(SurveyRow.name == name.strip()))
+            plain = " ".join(name.split())
+            found = session.scalar(select(SurveyRow.id).where(SurveyRow.name == plain))
         return self.survey(found) if found is not None else None
 
     def edit_survey(
@@ -289,7 +294,7 @@ class SurveyStore:
         """Says which building photos of a survey show."""
         with Session(self.engine) as session:
             self._edited(session, survey_id)
-            for some in _in_hundreds(photo_ids):
+            for some in _in_parts(photo_ids):
                 session.execute(
                     update(PhotoRow)
                     .where(PhotoRow.survey_id == survey_id, PhotoRow.id.in_(some))
@@ -313,7 +318,7 @@ class SurveyStore:
             hashes = {sha256 for sha256 in session.scalars(mine) if sha256}
             session.execute(delete(SurveyRow).where(SurveyRow.id == survey_id))
             session.commit()
-            for some in _in_hundreds(sorted(hashes)):
+            for some in _in_parts(sorted(hashes)):
                 still = select(PhotoRow.sha256).where(PhotoRow.sha256.in_(some))
                 for sha256 in set(some) - set(session.scalars(still)):
                     self.files.forget(sha256)
@@ -321,9 +326,14 @@ class SurveyStore:
 
     # --- photos ----------------------------------------------------------------------------
 
-    def add_photos(self, survey_id: int, sources: Iterable[Source]) -> int:
+    def add_photos(
+        self, survey_id: int, sources: Iterable[Source], *, trusted: bool = False
+    ) -> int:
         """Enters photos that are to be read from where they lie; those entered before are not
         entered again.
+
+        Args:
+            trusted: They may lie anywhere, not only where visitors may look.
 
         Returns:
             How many were new.
@@ -336,7 +346,7 @@ class SurveyStore:
             before = {(path, member) for path, member in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
-            for source in sources:
+            for source in map(_that_can_be_stored, sources):
                 if (source.path, source.member) in before:
                     continue
                 values.append(
@@ -348,6 +358,7 @@ class SurveyStore:
                         "source_path": source.path,
                         "source_member": source.member,
                         "source_error": source.error,
+                        "source_trusted": trusted,
                     }
                 )
             if values:
@@ -358,7 +369,7 @@ class SurveyStore:
     def add_upload(
         self, survey_id: int, name: str, building: str, data: bytes, sha256: str, suffix: str
     ) -> None:
-        """Keeps the bytes of one photo and enters it.
+        """Keeps the bytes of one photo and enters it, unless it is there by the same name.
 
         Raises:
             OSError: The disk is full or cannot be written.
@@ -366,6 +377,11 @@ class SurveyStore:
         self.files.keep(data, sha256, suffix)
         with Session(self.engine) as session:
             self._edited(session, survey_id)
+            same = select(PhotoRow.id).where(
+                PhotoRow.survey_id == survey_id, PhotoRow.name == name, PhotoRow.sha256 == sha256
+            )
+            if session.scalar(same.limit(1)) is not None:
+                return
             session.add(
                 PhotoRow(
                     survey_id=survey_id,
@@ -418,7 +434,8 @@ class SurveyStore:
         """
         if kept.suffix:
             return self.files.read(kept.name, kept.sha256, kept.suffix)
-        return read_source(kept.source, root=root)
+        free = kept.trusted or self.files.is_incoming(kept.source.path)
+        return read_source(kept.source, root=None if free else root)
 
     def settle_incoming(self, run_id: int) -> None:
         """Removes the archives of a survey once a run is through with what was in them."""
@@ -438,7 +455,10 @@ class SurveyStore:
                         return
                     photo.source_error = photo.source_error or error
             session.commit()
-        self.files.drop_incoming(survey_id)
+            mine = select(PhotoRow.source_path).where(PhotoRow.survey_id == survey_id).distinct()
+            archives = {path for path in session.scalars(mine) if self.files.is_incoming(path)}
+        for path in archives:  # another may be arriving beside them
+            Path(path).unlink(missing_ok=True)
 
     def buildings(self) -> list[str]:
         """Names of all buildings in all surveys."""
@@ -453,7 +473,6 @@ class SurveyStore:
         row = RunRow(
             survey_id=survey_id,
             checkpoint=card.name,
-            checkpoint_sha256=card.sha256,
             card=asdict(card),
             status=WAITING,
             created_at=_now(),
@@ -466,7 +485,7 @@ class SurveyStore:
     def run_with(self, survey_id: int, card: ModelCard) -> Run:
         """The latest run of a survey with this very checkpoint, set going again, or a new one."""
         for run in self.runs(survey_id):
-            if run.checkpoint == card.name and run.card.sha256 == card.sha256:
+            if run.checkpoint == card.name and answers_alike(run.card, card):
                 self.resume(run.id)
                 return self.run(run.id)
         return self.create_run(survey_id, card)
@@ -552,24 +571,28 @@ class SurveyStore:
             session.commit()
             return cast(CursorResult[Any], done).rowcount == 1
 
-    def heartbeat(self, run_id: int, seconds: float) -> bool:
-        """Tells that a worker is alive and has worked `seconds` more; False if it is to stop."""
+    def heartbeat(self, run_id: int, worker: str, seconds: float) -> bool:
+        """Tells that a worker is alive and has worked `seconds` more.
+
+        Returns:
+            Whether it is to go on: nobody asked it to stop, and the run is still its own.
+        """
         with Session(self.engine) as session:
-            session.execute(
+            done = session.execute(
                 update(RunRow)
-                .where(RunRow.id == run_id)
+                .where(RunRow.id == run_id, RunRow.worker == worker)
                 .values(heartbeat_at=_now(), seconds=RunRow.seconds + seconds)
             )
             status = session.scalar(select(RunRow.status).where(RunRow.id == run_id))
             session.commit()
-            return status == RUNNING
+            return status == RUNNING and cast(CursorResult[Any], done).rowcount == 1
 
-    def release(self, run_id: int, status: str, error: str = "") -> None:
-        """Lets a run go: done, stopped, failed, or waiting for another worker."""
+    def release(self, run_id: int, worker: str, status: str, error: str = "") -> None:
+        """Lets a run of one's own go: done, stopped or failed; another's is left alone."""
         with Session(self.engine) as session:
             session.execute(
                 update(RunRow)
-                .where(RunRow.id == run_id)
+                .where(RunRow.id == run_id, RunRow.worker == worker)
                 .values(status=status, error=error, worker="", heartbeat_at=None)
             )
             session.commit()
@@ -606,6 +629,8 @@ class SurveyStore:
                     InspectionRow.run_id == run_id, InspectionRow.error != ""
                 )
             )
+            # As many rows will be there again, and whoever kept them must see that they changed.
+            self._edited(session, self.run(run_id).survey_id)
             session.commit()
         self.resume(run_id)
 
@@ -917,8 +942,7 @@ def _with_relatives(
     seen = {sha256: near for _, _, sha256, near in hashes if near}
     unique = list(seen)
     values = [int(seen[sha256], 16) for sha256 in unique]
-    pairs = [(i, j) for i, j, _ in close_pairs(values, values) if i < j]
-    group = dict(zip(unique, similar_groups(pairs, len(unique)), strict=True))
+    group = dict(zip(unique, similar_groups(values), strict=True))
     return [
         replace(
             row,
@@ -947,26 +971,52 @@ def unpack_heat(data: bytes) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32)
 
 
+def answers_alike(one: ModelCard, other: ModelCard) -> bool:
+    """Whether two cards are of the same weights with the same calibration."""
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("sha256", "temperature")
+    ) and tuple(one.unsure) == tuple(other.unsure)
+
+
 def worker_name() -> str:
     """Names this process among all that may work on runs."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _alive(worker: str, heartbeat_at: datetime | None) -> bool:
-    if not worker or heartbeat_at is None or _now() - heartbeat_at > timedelta(seconds=SILENT_S):
+    if not worker or heartbeat_at is None:
         return False
     host, _, process = worker.rpartition(":")
-    return host != socket.gethostname() or psutil.pid_exists(int(process))
+    if host != socket.gethostname():
+        return _now() - heartbeat_at <= timedelta(seconds=SILENT_S)
+    try:  # silent or not, unless its number has gone to a process that is younger
+        born = psutil.Process(int(process)).create_time()
+    except psutil.Error:
+        return False
+    return born <= heartbeat_at.replace(tzinfo=UTC).timestamp() + 1
 
 
 def _kept(row: PhotoRow) -> KeptPhoto:
     source = Source(
         row.name, row.building, row.source_path, row.source_member, error=row.source_error
     )
-    return KeptPhoto(row.id, row.survey_id, row.name, source, row.sha256, row.suffix)
+    return KeptPhoto(
+        row.id, row.survey_id, row.name, source, row.sha256, row.suffix, row.source_trusted
+    )
 
 
-def _in_hundreds(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def _that_can_be_stored(source: Source) -> Source:
+    """A name that is no text, as old archives and shares have them, is told by its row."""
+    try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        readable = source.path.encode(errors="replace").decode()
+        error = "its name is not in a form we can keep; give the file another name"
+        return replace(source, path=readable, error=source.error or error)
+    return source
+
+
+def _in_parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     """Parts of `values` small enough for one statement."""
     return (values[start : start + 500] for start in range(0, len(values), 500))
 

@@ -1,7 +1,7 @@
-"""Many photos, one after the other: read, inspect, write down; stoppable and resumable anywhere.
+"""Many photos: read, inspect, write down; stoppable and resumable anywhere.
 
-Each photo is written down before the next one counts as begun, so that a process killed at any
-moment loses nothing it has reported. One bad file is one row with its error.
+A photo counts as done once it is written down, so that a process killed at any moment loses nothing
+it has reported. One bad file is one row with its error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from heritage.surveys import (
     PhotoFacts,
     Run,
     SurveyStore,
+    answers_alike,
     worker_name,
 )
 
@@ -78,37 +79,38 @@ def triage(
         HeritageError: The checkpoint is gone or the disk is full; the run is marked failed and
             can be resumed.
     """
-    if not store.claim(run_id, worker_name()):
+    me = worker_name()
+    if not store.claim(run_id, me):
         return store.run(run_id)
     try:
         run = store.run(run_id)
         inspector = _inspector(run, weights)
         ended = _work(store, run, _Reader(store, run, inspector, root, keep), listen)
     except HeritageError as error:
-        store.release(run_id, FAILED, str(error))
+        store.release(run_id, me, FAILED, str(error))
         raise
     except OSError as error:
         failure = StoreError(
             "surveys", f"nothing more can be written ({error.strerror})", "make room and resume"
         )
-        store.release(run_id, FAILED, str(failure))
+        store.release(run_id, me, FAILED, str(failure))
         raise failure from error
     except KeyboardInterrupt:
-        store.release(run_id, STOPPED)
+        store.release(run_id, me, STOPPED)
         raise
     if ended == DONE:
         store.settle_incoming(run_id)
-    store.release(run_id, ended)
+    store.release(run_id, me, ended)
     return store.run(run_id)
 
 
 def _inspector(run: Run, weights: Path | None) -> Inspector:
     inspector = Inspector(run.checkpoint, folder=weights)
     now = inspector.card
-    if run.done and now.sha256 != run.card.sha256:
+    if not answers_alike(now, run.card):
         raise StoreError(
             run.checkpoint,
-            "the checkpoint was trained anew since this run began",
+            "the checkpoint was trained or calibrated anew since this run was asked for",
             "start a new run, so that all photos are read by the same one",
         )
     return inspector
@@ -120,7 +122,7 @@ def _work(store: SurveyStore, run: Run, reader: _Reader, listen: Callable[[Run],
     last = time.monotonic()
     worked = run.seconds
     with ThreadPoolExecutor(max_workers=threads()) as pool:
-        for read in _in_order(pool, reader, store.pending(run.id)):
+        for read in _in_order(pool, reader, _pending(store, run.id)):
             twin = answered.get(read.sha256)
             if twin is not None:
                 finding: Finding | int = twin
@@ -130,17 +132,28 @@ def _work(store: SurveyStore, run: Run, reader: _Reader, listen: Callable[[Run],
                     answered[read.sha256] = read.kept.id
                 failed += bool(finding.error)
             store.record(run.id, read.kept.id, _facts(read), finding)
+            if read.photo and read.suffix:
+                # Who deleted the last other survey with it meanwhile may have removed the file.
+                store.files.keep(read.photo.data, read.sha256, read.suffix)
             done += 1
             now = time.monotonic()
             stop = False
             if now - last > HEARTBEAT_S:
-                stop = not store.heartbeat(run.id, now - last)
+                stop = not store.heartbeat(run.id, worker_name(), now - last)
                 worked, last = worked + now - last, now
             listen(_as_it_stands(run, done, failed, worked))
             if stop:
                 return STOPPED
-    goes_on = store.heartbeat(run.id, time.monotonic() - last)
+    goes_on = store.heartbeat(run.id, worker_name(), time.monotonic() - last)
     return DONE if goes_on else STOPPED
+
+
+def _pending(store: SurveyStore, run_id: int) -> Iterator[KeptPhoto]:
+    """What is to be read, and then what was added meanwhile."""
+    given: set[int] = set()
+    while new := [photo for photo in store.pending(run_id) if photo.id not in given]:
+        given |= {photo.id for photo in new}
+        yield from new
 
 
 def _as_it_stands(run: Run, done: int, failed: int, seconds: float) -> Run:
@@ -148,8 +161,8 @@ def _as_it_stands(run: Run, done: int, failed: int, seconds: float) -> Run:
 
 
 def threads() -> int:
-    """One a core: each reads, decodes and inspects a photo by itself."""
-    return os.cpu_count() or 2
+    """One a core, up to eight: each reads, decodes and inspects a photo by itself."""
+    return min(8, os.cpu_count() or 2)
 
 
 def share_cores() -> None:
@@ -158,7 +171,7 @@ def share_cores() -> None:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, reader: _Reader, photos: list[KeptPhoto]
+    pool: ThreadPoolExecutor, reader: _Reader, photos: Iterable[KeptPhoto]
 ) -> Iterator[_Read]:
     """Reads a few photos ahead and hands them out in their order; memory stays flat."""
     ahead: deque[Future[_Read]] = deque()
@@ -175,7 +188,11 @@ def _in_order(
 
 
 class _Reader:
-    """Brings photos in, from where they lie into the store, and has each content inspected once."""
+    """Brings photos in, from where they lie into the store, and has each content inspected once.
+
+    Of two with the same bytes the first to be read is inspected; only where that is the one further
+    on, and not done when the other's turn comes, are both.
+    """
 
     def __init__(
         self, store: SurveyStore, run: Run, inspector: Inspector, root: Path | None, keep: bool
@@ -275,5 +292,6 @@ def work_off(store: SurveyStore, *, root: Path | None = None) -> None:
             except HeritageError:
                 continue
             except Exception as error:
-                store.release(run.id, FAILED, f"something unforeseen happened ({error!r})")
+                words = f"something unforeseen happened ({error!r})"
+                store.release(run.id, worker_name(), FAILED, words)
                 raise

@@ -364,5 +364,5 @@ def thousands(store, count):
                 for photo in photos
             ],
         )
-    store.release(run.id, DONE)
+    store.release(run.id, "", DONE)
     return survey

@@ -4,9 +4,11 @@ import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -37,6 +39,7 @@ from heritage.surveys import (
 
 CARD = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="a" * 64, parameters=1)
 ELSEWHERE = "another-computer:1"
+SILENCE = timedelta(days=300)
 NOBODY = f"{worker_name().rpartition(':')[0]}:{2**22 + 1}"  # no process has so high a number
 
 
@@ -188,7 +191,7 @@ def test_a_photo_that_cannot_be_read_is_a_row_with_its_error(store, run):
     row = store.rows(run.id)[0]
     assert (row.error, row.damage_percent) == ("the JPEG ends early; copy it again", None)
     assert store.run(run.id).failed == 1
-    store.release(run.id, DONE)
+    store.release(run.id, "", DONE)
     store.retry_failed(run.id)
     assert store.run(run.id).status == WAITING
     assert first.id in [photo.id for photo in store.pending(run.id)]
@@ -244,21 +247,50 @@ def test_a_dead_workers_run_is_taken_up_and_a_living_ones_is_not(store, run):
     assert store.claim(run.id, NOBODY)
     assert store.claim(run.id, worker_name())
     assert not store.claim(run.id, ELSEWHERE)
-    store.release(run.id, WAITING)
+    store.release(run.id, worker_name(), FAILED)
+    store.resume(run.id)
     assert store.claim(run.id, ELSEWHERE)
     assert store.alive(run.id)
-    with store.engine.begin() as connection:
-        connection.execute(text("UPDATE runs SET heartbeat_at = '2026-01-01 00:00:00'"))
+    silence(store)
     assert store.claim(run.id, worker_name())
+
+
+def silence(store):
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE runs SET heartbeat_at = :then"),
+            {"then": datetime.now(UTC).replace(tzinfo=None) - SILENCE},
+        )
+
+
+def test_a_silent_worker_of_this_computer_keeps_its_run_while_it_lives(store, survey, run):
+    assert store.claim(run.id, worker_name())
+    silence(store)
+    assert not store.alive(run.id), "its number belonged to another process then"
+    alive = psutil.Process().create_time()
+    with store.engine.begin() as connection:
+        then = datetime.fromtimestamp(alive + 1, UTC).replace(tzinfo=None)
+        connection.execute(text("UPDATE runs SET heartbeat_at = :then"), {"then": then})
+    assert store.alive(run.id)
+    assert not store.claim(run.id, ELSEWHERE)
+
+
+def test_who_lost_a_run_neither_goes_on_nor_ends_it(store, run):
+    assert store.claim(run.id, NOBODY)
+    assert store.claim(run.id, worker_name())
+    assert not store.heartbeat(run.id, NOBODY, 5.0)
+    store.release(run.id, NOBODY, STOPPED)
+    assert (store.run(run.id).status, store.run(run.id).seconds) == (RUNNING, 0.0)
+    assert store.heartbeat(run.id, worker_name(), 5.0)
 
 
 def test_a_worker_learns_that_it_is_to_stop(store, run):
     store.claim(run.id, worker_name())
-    assert store.heartbeat(run.id, 2.0)
+    assert store.heartbeat(run.id, worker_name(), 2.0)
     store.ask_to_stop(run.id)
     assert store.run(run.id).status == STOPPING
-    assert not store.heartbeat(run.id, 1.5)
-    store.release(run.id, STOPPED)
+    assert not store.heartbeat(run.id, worker_name(), 1.5)
+    store.release(run.id, worker_name(), STOPPED)
     assert (store.run(run.id).status, store.run(run.id).seconds) == (STOPPED, 3.5)
     store.resume(run.id)
     assert store.run(run.id).status == WAITING
@@ -270,11 +302,55 @@ def test_a_run_nobody_works_on_stops_at_once(store, run):
 
 
 def test_the_same_checkpoint_goes_on_in_its_run_and_another_gets_its_own(store, survey, run):
-    store.release(run.id, FAILED, "the disk is full")
+    store.release(run.id, "", FAILED, "the disk is full")
     assert store.run_with(survey.id, CARD).id == run.id
     assert store.run(run.id).status == WAITING
     retrained = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="b" * 64, parameters=1)
     assert store.run_with(survey.id, retrained).id != run.id
+
+
+def test_the_same_weights_calibrated_anew_get_their_own_run(store, survey, run):
+    store.release(run.id, "", DONE)
+    assert store.run_with(survey.id, replace(CARD, temperature=1.4)).id != run.id
+    assert store.run_with(survey.id, replace(CARD, metrics={"test": {"n": 1}})).id == run.id
+
+
+def test_an_upload_given_again_is_entered_once(store, survey):
+    for _ in range(2):
+        upload(store, survey, "a.jpg", b"same")
+    upload(store, survey, "b.jpg", b"same")
+    assert store.survey(survey.id).photos == 2
+
+
+def test_a_retry_changes_the_state_although_the_counts_stay(store, survey, run):
+    photo = store.pending(run.id)[0]
+    store.record(run.id, photo.id, None, Finding(error="gone; copy it again"))
+    store.release(run.id, "", DONE)
+    before = store.state(survey.id, run.id)
+    store.retry_failed(run.id)
+    store.record(run.id, photo.id, facts(photo.sha256), Finding(damage_percent=3.0))
+    assert store.state(survey.id, run.id) != before
+
+
+def test_a_name_that_is_no_text_is_one_row_with_its_error(store, survey):
+    odd = Source("caf\ufffd.jpg", "tower", "/photos/caf\udce9.jpg")
+    assert store.add_photos(survey.id, [odd, Source("a.jpg", "tower", "/photos/a.jpg")]) == 2
+    first, second = store.pending(store.create_run(survey.id, CARD).id)
+    assert "give the file another name" in first.source.error
+    assert not second.source.error
+
+
+def test_a_survey_is_found_by_its_name_however_it_is_spaced(store):
+    made = store.create_survey("Old  town ")
+    assert store.find_survey(" Old   town").id == made.id
+
+
+def test_a_database_that_stops_answering_is_told_in_words(store, survey):
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP TABLE verdicts"))
+    if store.engine.dialect.name == "sqlite":
+        with pytest.raises(StoreError, match="the database does not answer"):
+            store.has_verdicts()
 
 
 def test_a_verdict_outranks_the_model_and_keeps_its_history(store, survey, run):

@@ -22,7 +22,7 @@ from heritage.handover import Handover, stored_inspection, training_manifest, tr
 from heritage.inspection import Inspector
 from heritage.photos import open_photo
 from heritage.sources import list_files, list_folder
-from heritage.surveys import DONE, FAILED, RUNNING, STOPPED, WAITING
+from heritage.surveys import DONE, FAILED, RUNNING, STOPPED
 from heritage.training.datasets import read_samples
 from heritage.triage import triage, work_off
 from heritage.worker import LOCK, ensure_worker
@@ -99,7 +99,8 @@ def test_what_is_done_is_not_done_again(store, run, weights_dir):
         triage(store, run.id, weights=weights_dir, listen=cut)
     done = {row.photo for row in store.rows(run.id) if row.damage_percent is not None}
     assert len(done) == 3
-    store.release(run.id, WAITING)
+    store.release(run.id, worker_of(store, run), FAILED)
+    store.resume(run.id)
     seen = []
     triage(store, run.id, weights=weights_dir, listen=seen.append)
     assert [state.done for state in seen] == [4, 5, 6, 7, 8]
@@ -134,7 +135,7 @@ def test_photos_of_one_run_are_never_read_by_two_checkpoints(store, run, tmp_pat
         triage(store, run.id, weights=weights_dir, listen=stop)
     save_untrained(tmp_path / "new", "mobilenet_v2")
     store.resume(run.id)
-    with pytest.raises(HeritageError, match="trained anew since this run began"):
+    with pytest.raises(HeritageError, match="trained or calibrated anew"):
         triage(store, run.id, weights=tmp_path / "new")
 
 
@@ -162,7 +163,33 @@ def test_a_folder_outside_the_servers_is_not_read(store, card, photos, tmp_path,
     assert not any(row.sha256 for row in rows)
 
 
-def test_an_archive_is_taken_in_and_then_removed(store, card, photos, weights_dir):
+def test_who_has_the_run_of_the_computer_may_name_any_folder(
+    store, card, photos, tmp_path, weights_dir
+):
+    survey = store.create_survey("Visit")
+    store.add_photos(survey.id, list_folder(photos).sources, trusted=True)
+    run = store.create_run(survey.id, card)
+    (tmp_path / "allowed").mkdir()
+    assert triage(store, run.id, weights=weights_dir, root=tmp_path / "allowed").failed == 1
+
+
+def test_photos_added_while_it_runs_are_read_too(store, run, photos, weights_dir):
+    def add(state):
+        if state.done == 2:
+            crack_photo(photos / "late" / "1.jpg", seed=77)
+            store.add_photos(run.survey_id, list_folder(photos).sources)
+
+    assert triage(store, run.id, weights=weights_dir, listen=add).done == 9
+
+
+def test_an_archive_that_arrives_meanwhile_is_left_alone(store, run, weights_dir):
+    arriving = store.files.incoming(run.survey_id)
+    arriving.write_bytes(b"still being written")
+    triage(store, run.id, weights=weights_dir)
+    assert arriving.exists()
+
+
+def test_an_archive_is_taken_in_and_then_removed(store, card, photos, tmp_path, weights_dir):
     survey = store.create_survey("Visit")
     path = store.files.incoming(survey.id)
     with zipfile.ZipFile(path, "w") as archive:
@@ -170,7 +197,8 @@ def test_an_archive_is_taken_in_and_then_removed(store, card, photos, weights_di
             archive.write(photo, photo.relative_to(photos))
     store.add_photos(survey.id, list_files([path]).sources)
     run = store.create_run(survey.id, card)
-    assert triage(store, run.id, weights=weights_dir).failed == 1
+    (tmp_path / "root").mkdir()  # that of the server's own folder; an upload lies elsewhere
+    assert triage(store, run.id, weights=weights_dir, root=tmp_path / "root").failed == 1
     assert not path.exists()
     again = triage(store, store.create_run(survey.id, card).id, weights=weights_dir)
     assert (again.done, again.failed) == (8, 1)
@@ -179,6 +207,7 @@ def test_an_archive_is_taken_in_and_then_removed(store, card, photos, weights_di
 
 
 def test_where_nothing_can_be_written_the_run_says_so_and_can_go_on(store, run, weights_dir):
+    store.folder.mkdir(exist_ok=True)
     (store.folder / "photos").write_bytes(b"in the way of the folder")
     with pytest.raises(HeritageError, match="make room and resume"):
         triage(store, run.id, weights=weights_dir)
@@ -222,7 +251,7 @@ def worker_of(store, run):
 
 
 def test_no_process_is_started_where_nothing_waits(store, run):
-    store.release(run.id, DONE)
+    store.release(run.id, "", DONE)
     ensure_worker(store)
     assert not (store.folder / "worker.log").exists()
 

@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -50,8 +50,9 @@ def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) 
     try:
         if not url:
             folder.mkdir(parents=True, exist_ok=True)
-            url = f"sqlite:///{folder / DATABASE}"
-        engine = create_engine(_with_driver(url), **_options(url))
+        # Made of parts, as a folder's name may hold signs that mean something in a URL.
+        parsed = _with_driver(url) if url else URL.create("sqlite", database=str(folder / DATABASE))
+        engine = create_engine(parsed, **_options(parsed))
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
         try:
@@ -60,6 +61,7 @@ def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) 
         except BaseException:
             engine.dispose()
             raise
+        event.listen(engine, "handle_error", _in_words)
     except CommandError as error:
         raise StoreError(
             "surveys", "the database was made by a newer Heritage", "update this program"
@@ -71,7 +73,7 @@ def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) 
     return engine
 
 
-def _with_driver(url: str) -> Any:
+def _with_driver(url: str) -> URL:
     """The URL with the driver that is installed, where none is named."""
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
@@ -79,8 +81,8 @@ def _with_driver(url: str) -> Any:
     return parsed
 
 
-def _options(url: str) -> dict[str, Any]:
-    if url.startswith("sqlite"):
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_S}}
     return {"pool_pre_ping": True}
 
@@ -90,6 +92,16 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _in_words(context: Any) -> None:
+    """Whatever befalls the database later on ends in an error that people can act on."""
+    if isinstance(context.original_exception, context.dialect.dbapi.OperationalError):
+        raise StoreError(
+            "surveys",
+            f"the database does not answer ({_reason(context.original_exception)})",
+            "see that it is there and that its disk has room, then try again",
+        ) from context.original_exception
 
 
 @cache
@@ -111,6 +123,8 @@ def _migrate(engine: Engine) -> None:
     with _alone(engine), engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        else:  # or a process killed in between would leave half of the tables
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -70,6 +70,7 @@ class PhotoRow(Base):
     source_path: Mapped[str] = mapped_column(Text, default="")
     source_member: Mapped[int | None]
     source_error: Mapped[str] = mapped_column(Text, default="")
+    source_trusted: Mapped[bool] = mapped_column(default=False)
     sha256: Mapped[str] = mapped_column(String(64), default="", index=True)
     suffix: Mapped[str] = mapped_column(String(8), default="")
     width: Mapped[int | None]
@@ -89,7 +90,6 @@ class RunRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     survey_id: Mapped[int] = mapped_column(_owned_by("surveys.id"), index=True)
     checkpoint: Mapped[str] = mapped_column(Text)
-    checkpoint_sha256: Mapped[str] = mapped_column(String(64))
     card: Mapped[dict[str, Any]] = mapped_column(JSON)
     status: Mapped[str] = mapped_column(String(16), index=True)
     error: Mapped[str] = mapped_column(Text, default="")

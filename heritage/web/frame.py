@@ -48,6 +48,12 @@ def frame(title: str) -> None:
                 st.page_link(page, label=label, icon=icon, width="content")
 
 
+def go_to_new_triage() -> None:
+    """Leads to the empty form of Triage, whatever survey was open."""
+    st.session_state.pop("open_survey", None)
+    st.switch_page("pages/2_Triage.py")
+
+
 @contextmanager
 def errors_in_words() -> Iterator[None]:
     """Shows a `HeritageError` raised inside as a message that says what to do, and goes on."""

@@ -10,7 +10,7 @@ from heritage.cards import list_cards
 from heritage.exports import blended, encode_jpeg
 from heritage.photos import Photo
 from heritage.surveys import Run, Survey
-from heritage.web.frame import errors_in_words, plain
+from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import START_OPACITY_PERCENT, show_answer
 from heritage.web.models import inspect
 from heritage.web.photo_input import keep_photo
@@ -31,7 +31,7 @@ def show_way_in() -> None:
         if st.button("Inspect a photo", type="primary", icon=":material/add_photo_alternate:"):
             st.switch_page("pages/1_Inspect.py")
         if st.button("Triage a photo set", icon=":material/format_list_numbered:"):
-            st.switch_page("pages/2_Triage.py")
+            go_to_new_triage()
         if st.button("Try a sample", icon=":material/image_search:"):
             keep_photo(_example().open())
             st.switch_page("pages/1_Inspect.py")

@@ -48,10 +48,15 @@ ORDERS: dict[str, Callable[[PriorityRow], Any]] = {
     "Last verdict first": lambda row: _falling(row.verdict_at or ""),
     "Look-alikes together": lambda row: (row.similar_group or 10**9, row.rank),
 }
-FILTER_KEYS = (
-    *("find_text", "find_bands", "find_buildings", "find_verdicts", "find_damage_percent"),
-    *("find_affected_percent", "find_dates", "find_only"),
-)
+NO_FILTER: dict[str, Any] = {
+    "find_text": "",
+    "find_bands": [],
+    "find_buildings": [],
+    "find_verdicts": [],
+    "find_damage_percent": (0, 100),
+    "find_affected_percent": (0, 100),
+    "find_only": [],
+}
 UNREADABLE, UNSURE_ONES, TWINS, NO_TWINS = (
     "not readable",
     "model unsure",
@@ -111,7 +116,7 @@ def _tile(run: Run, row: PriorityRow, *, heat: bool) -> None:
             st.image(small, width="stretch", alt=_spoken(row))
         else:
             st.caption("not readable" if row.error else "not read yet")
-        if st.button(_short(row.photo), key=f"open_{row.photo_id}", width="stretch"):
+        if st.button(plain(_short(row.photo)), key=f"open_{row.photo_id}", width="stretch"):
             _choose(row.photo_id)
             st.rerun()
         st.markdown(_badges(row))
@@ -188,7 +193,9 @@ def _more_filters(rows: Sequence[PriorityRow]) -> list[Callable[[PriorityRow], b
             tests.append(partial(_within, field=field, low=low, high=high))
     dates = sorted({row.taken_at[:10] for row in rows if row.taken_at})
     if len(dates) > 1:
-        first, last = st.select_slider("Date taken", dates, (dates[0], dates[-1]), key="find_dates")
+        # The dates grow while photos are read: another range is another slider.
+        key = f"find_dates_{dates[0]}_{dates[-1]}"
+        first, last = st.select_slider("Date taken", dates, (dates[0], dates[-1]), key=key)
         if (first, last) != (dates[0], dates[-1]):
             tests.append(lambda row: first <= (row.taken_at or "")[:10] <= last)
     only = st.pills(
@@ -209,8 +216,12 @@ def _within(row: PriorityRow, *, field: str, low: float, high: float) -> bool:
 
 
 def _clear_filters() -> None:
-    for key in FILTER_KEYS:
-        st.session_state.pop(key, None)
+    for key, start in NO_FILTER.items():  # assigned, as the browser would bring back what is popped
+        if key in st.session_state:
+            st.session_state[key] = start
+    for key in [key for key in st.session_state if str(key).startswith("find_dates_")]:
+        first, last = str(key).removeprefix("find_dates_").split("_")
+        st.session_state[key] = (first, last)
 
 
 def _say_empty(rows: Sequence[PriorityRow]) -> None:
@@ -385,10 +396,12 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
     st.markdown("#### Your verdict")
     who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
     note_key = f"note_{row.photo_id}"
-    st.session_state.setdefault(note_key, row.note)
+    drafts = st.session_state.setdefault("note_drafts", {})  # kept while other photos are looked at
+    st.session_state.setdefault(note_key, drafts.get(row.photo_id, row.note))
     note = st.text_area(
         "Note", key=note_key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
     )
+    drafts[row.photo_id] = note
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = None
         for verdict in VERDICTS:
@@ -413,6 +426,7 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
             if given and onwards and others:
                 _choose(others[0].photo_id)
             st.session_state.pop(note_key, None)
+            drafts.pop(row.photo_id, None)
             st.rerun()
     earlier = store().verdicts(row.photo_id)
     if earlier:

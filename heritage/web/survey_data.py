@@ -82,20 +82,18 @@ def photo_of(row: PriorityRow) -> Photo:
 
 def thumbnail(run_id: int, row: PriorityRow, *, heat: bool) -> bytes | None:
     """A small JPEG of a photo, under its heat where asked for; None where there is none."""
-    if not row.sha256:
-        return None
-    return _thumbnail(row.sha256, run_id if heat and row.evidence else 0, row.photo_id)
+    small = store().files.thumbnail(row.sha256) if row.sha256 else None
+    if small is None or not (heat and row.evidence):
+        return small
+    return _heated(row.sha256, run_id, row.photo_id, small)
 
 
 @st.cache_data(max_entries=2000, ttl=KEPT_FOR, show_spinner=False)
-def _thumbnail(sha256: str, run_id: int, _photo_id: int) -> bytes | None:
-    small = store().files.thumbnail(sha256)
-    if small is None or not run_id:
-        return small
+def _heated(sha256: str, run_id: int, _photo_id: int, _small: bytes) -> bytes:
     from heritage.exports import heated_thumbnail
 
     heat = store().heat(run_id, _photo_id)
-    return small if heat is None else heated_thumbnail(small, heat)
+    return _small if heat is None else heated_thumbnail(_small, heat)
 
 
 @st.cache_data(max_entries=32, ttl=KEPT_FOR, show_spinner=False)

@@ -14,7 +14,7 @@ from heritage.figures import percent_text
 from heritage.priority import PriorityRow, ranked
 from heritage.surveys import Run, Survey, Visit
 from heritage.web.charts import PLAIN
-from heritage.web.frame import errors_in_words, plain
+from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.survey_charts import building_over_time
 from heritage.web.survey_data import rows_of, set_going, store, thumbnail
@@ -32,7 +32,7 @@ def show_surveys() -> None:
             "left it. There is none yet."
         )
         if st.button("Triage a photo set", type="primary", icon=":material/add:"):
-            st.switch_page("pages/2_Triage.py")
+            go_to_new_triage()
         return
     set_going()
     runs = {survey.id: store().runs(survey.id) for survey in surveys}
@@ -60,7 +60,7 @@ def show_surveys() -> None:
             assert survey
             _confirm_deletion(survey)
         if st.button("New triage", icon=":material/add:"):
-            st.switch_page("pages/2_Triage.py")
+            go_to_new_triage()
     if not survey:
         st.caption("Choose a survey in the table to open or delete it.")
 

@@ -545,7 +545,7 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
                 start,
                 0.5,
                 format="%g %%",
-                key=f"edge_{name}_{survey.id}",
+                key=f"edge_{name}_{survey.id}_{now}",  # moved by others, it is another slider
             )
             for name, start in (
                 ("Watch", now.watch_percent),
