@@ -14,6 +14,13 @@ def settle(page: Page) -> None:
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
+def press(page: Page, key: str) -> None:
+    """Presses a key as a person does: once the page stands still."""
+    settle(page)
+    page.wait_for_timeout(700)
+    page.keyboard.press(key)
+
+
 def photos(count: int, first: int = 0) -> list[dict]:
     return [
         {
@@ -59,15 +66,13 @@ def test_a_set_is_triaged_judged_by_keyboard_and_handed_on(page: Page, app_url):
     open_first_row(page)
     first = page.get_by_text("1 of 7")
     expect(first).to_be_visible()
-    page.keyboard.press("ArrowRight")
+    press(page, "ArrowRight")
     expect(page.get_by_text("2 of 7")).to_be_visible()
-    page.keyboard.press("ArrowLeft")
+    press(page, "ArrowLeft")
     expect(first).to_be_visible()
-    settle(page)
-    page.keyboard.press("s")
+    press(page, "s")
     expect(page.get_by_text("Your verdicts 1")).to_be_visible()
-    settle(page)
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     expect(page.get_by_role("heading", name="Your verdict")).to_be_hidden()
     rows = table(page)
     assert len(rows) == 7
