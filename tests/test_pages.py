@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def fresh_caches():
+def fresh_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
     st.cache_resource.clear()
     st.cache_data.clear()
 
@@ -42,12 +43,16 @@ def test_home_says_what_it_does_and_shows_a_worked_example():
     assert not app.exception
     assert "damage" in texts(app)
     assert app.metric[0].label == "Damage"
-    assert [button.label for button in app.button][:2] == ["Inspect a photo", "Try a sample"]
+    assert [button.label for button in app.button][:3] == [
+        "Inspect a photo",
+        "Triage a photo set",
+        "Try a sample",
+    ]
 
 
 def test_home_leads_to_every_page():
     app = page("app.py")
-    for name in ("1_Inspect", "4_Backbones", "5_Train"):
+    for name in ("1_Inspect", "2_Triage", "3_Surveys", "4_Backbones", "5_Train", "6_Guide"):
         app.switch_page(f"pages/{name}.py").run()
         assert not app.exception
 
@@ -78,11 +83,11 @@ def test_every_sample_is_one_click_away(sample):
 
 def test_another_backbone_answers_anew_and_colours_do_not(monkeypatch):
     app = inspect_page(crack_photo(size=(800, 600)))
-    from heritage import heatmaps, inspection
+    from heritage.engines import Engine
 
     runs = []
-    real = heatmaps.grad_cam
-    monkeypatch.setattr(inspection, "grad_cam", lambda *given: (runs.append(1), real(*given))[1])
+    real = Engine.answer
+    monkeypatch.setattr(Engine, "answer", lambda *given: (runs.append(1), real(*given))[1])
     app.selectbox(key="colour_map").set_value("jet").run()
     app.toggle(key="hot_only").set_value(False).run()
     app.toggle(key="boxes").set_value(False).run()
