@@ -229,6 +229,18 @@ def test_a_chosen_photo_takes_a_verdict_and_the_next_comes(kept, spring):
     assert not app.exception
 
 
+def test_a_photo_can_be_moved_to_another_building(kept, spring):
+    survey, run = spring
+    row = next(row for row in kept.rows(run.id) if row.building == "mill")
+    app = page("2_Triage.py", survey=survey.id)
+    app.session_state["chosen_photo"] = row.photo_id
+    app.run()
+    app.text_input(key=f"building_of_{row.photo_id}").set_value("bridge").run()
+    button(app, "Move it there").click().run()
+    assert not app.exception
+    assert {r.photo for r in kept.rows(run.id) if r.building == "bridge"} == {row.photo}
+
+
 def test_moving_a_threshold_moves_the_bands_and_reads_no_photo_again(kept, spring):
     survey, run = spring
     app = view(page("2_Triage.py", survey=survey.id), "Settings")

@@ -12,7 +12,7 @@ import streamlit as st
 from heritage.bands import BANDS
 from heritage.figures import percent_text
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
-from heritage.surveys import LONGEST_NOTE, Run, Survey
+from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
@@ -343,6 +343,14 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
         _show_answer(row)
     _ask_verdict(row, shown, place)
     _show_relatives(row, shown)
+    with st.expander("Another building"):
+        building = st.text_input(
+            "Building", row.building, max_chars=LONGEST_NAME, key=f"building_of_{row.photo_id}"
+        )
+        if st.button("Move it there", key=f"move_{row.photo_id}", icon=":material/edit:"):
+            with errors_in_words():
+                store().rename_building(survey.id, [row.photo_id], building)
+                st.rerun()
 
 
 def _show_picture(run: Run, row: PriorityRow) -> None:
