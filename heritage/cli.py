@@ -17,13 +17,12 @@ from typing import Any
 
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir, write_card
-from heritage.cli_triage import add_triage
+from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
 from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import percent_text
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import STAGE_TWO_EPOCHS, TrainingConfig
 
-OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 PRECISIONS = {"float16": FLOAT16, "int8": INT8}
 
 

@@ -62,6 +62,28 @@ def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Insp
     )
 
 
+def stored_photo(store: SurveyStore, row: PriorityRow, root: Path | None = None) -> Photo:
+    """The photo of a row.
+
+    Raises:
+        HeritageError: It is gone or cannot be read.
+    """
+    return open_photo(store.photo_bytes(store.photo(row.photo_id), root), row.photo)
+
+
+def overlay_jpeg(photo: Photo, inspection: Inspection, side_px: int) -> bytes:
+    """The photo under its heat and numbered boxes, its long side at most `side_px`, as JPEG bytes.
+
+    Raises:
+        PhotoError: The photo cannot be decoded.
+    """
+    picture = Image.fromarray(
+        blended(photo, inspection, opacity_percent=OPACITY_PERCENT, side_px=side_px)
+    )
+    draw_regions(picture, inspection.regions, scale=picture.width / photo.width)
+    return encode_jpeg(np.asarray(picture))
+
+
 @dataclass(frozen=True)
 class Handover:
     """One run of one survey on its way out; each method makes one file.
@@ -140,15 +162,9 @@ class Handover:
         if inspection is None:
             return None
         try:
-            photo = self.photo(row)
-            picture = Image.fromarray(
-                blended(photo, inspection, opacity_percent=OPACITY_PERCENT, side_px=side_px)
-            )
+            return overlay_jpeg(self.photo(row), inspection, side_px)
         except PhotoError:
             return None
-        scale = picture.width / photo.width
-        draw_regions(picture, inspection.regions, scale=scale)
-        return encode_jpeg(np.asarray(picture))
 
     def photo(self, row: PriorityRow) -> Photo:
         """The photo itself.
@@ -156,8 +172,7 @@ class Handover:
         Raises:
             PhotoError: It is gone or cannot be read.
         """
-        kept = self.store.photo(row.photo_id)
-        return open_photo(self.store.photo_bytes(kept, self.root), row.photo)
+        return stored_photo(self.store, row, self.root)
 
 
 def labelled_rows(rows: Sequence[PriorityRow]) -> list[PriorityRow]:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from heritage.errors import StoreError
+from heritage.processes import is_locked, start_apart
 from heritage.surveys import SurveyStore
 
 LOCK, LOG = "worker.lock", "worker.log"
 LOG_BYTES = 1_000_000
 _CHILDREN: dict[Path, subprocess.Popen[bytes]] = {}  # asked how they do, or they stay zombies
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def ensure_worker(store: SurveyStore) -> None:
@@ -30,45 +29,21 @@ def ensure_worker(store: SurveyStore) -> None:
         StoreError: The process cannot be started.
     """
     child = _CHILDREN.get(store.folder)
-    if (child and child.poll() is None) or _is_there(store.folder):
+    if (child and child.poll() is None) or is_locked(store.folder / LOCK):
         return
     if not any(not store.alive(run.id) for run in store.unfinished_runs()):
         return
-    apart: dict[str, Any] = (
-        {"creationflags": 0x0800_0200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
-        if sys.platform == "win32"
-        else {"start_new_session": True}
-    )
     path = store.folder / LOG
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists() or path.stat().st_size > LOG_BYTES
         with path.open("wb" if fresh else "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "heritage.worker", str(store.folder)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                **apart,
-            )
+            process = start_apart(["-m", "heritage.worker", str(store.folder)], log)
     except OSError as error:
         raise StoreError(
             "triage", f"its process cannot be started ({error.strerror})", "try again"
         ) from error
     _CHILDREN[store.folder] = process
-
-
-def _is_there(folder: Path) -> bool:
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
 
 
 def main(folder: Path) -> None:

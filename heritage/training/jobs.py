@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from heritage.backbones import get_backbone
 from heritage.cards import check_name, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError
+from heritage.processes import ROOT, is_locked, start_apart
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
 JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
@@ -35,7 +36,6 @@ ENDED_UNEXPECTEDLY = "it ended unexpectedly; what finished epochs learned is kep
 SECONDS_BETWEEN_WRITES = 1.0
 Status = Literal["running", "stopped", "failed", "done"]
 _CHILDREN: list[subprocess.Popen[bytes]] = []  # kept until they end, or they would stay zombies
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def runs_dir() -> Path:
@@ -155,12 +155,6 @@ class Job:
         """
         if is_running(self.folder):
             raise TrainingError(self.name, "this run is in progress", "stop it first")
-        command = [sys.executable, "-m", "heritage", *self.arguments, f"--run={self.folder}"]
-        apart: dict[str, Any] = (
-            {"creationflags": 0x0800_0200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
-            if sys.platform == "win32"
-            else {"start_new_session": True}
-        )
         progress = self.progress()
         try:
             _write_progress(
@@ -169,13 +163,8 @@ class Job:
             (self.folder / STOPPED).unlink(missing_ok=True)
             with (self.folder / LOG).open("ab") as log:
                 _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
-                process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    **apart,
+                process = start_apart(
+                    ["-m", "heritage", *self.arguments, f"--run={self.folder}"], log
                 )
         except OSError as error:
             raise TrainingError(
@@ -262,16 +251,7 @@ def list_jobs() -> list[Job]:
 
 def is_running(folder: Path) -> bool:
     """Whether a process holds the run in `folder`; the system frees it when the process dies."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        # Long enough that others who look at the same moment are not taken for the process.
-        with FileLock(folder / LOCK, timeout=0.3, poll_interval=0.02):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
+    return is_locked(folder / LOCK, patience_s=0.3)
 
 
 def read_progress(folder: Path) -> Progress:

@@ -129,7 +129,7 @@ def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
             "Rank": [row.rank for row in rows],
             "Photo": [row.photo for row in rows],
             "Damage %": [row.damage_percent for row in rows],
-            "Band": [f"{BANDS[row.band].icon} {row.band}" if row.band else "" for row in rows],
+            "Band": [_band(row.band) for row in rows],
             "Verdict": [WORDS.get(row.verdict, "") for row in rows],
             "Affected %": [row.affected_percent if row.evidence else None for row in rows],
             "Building": [row.building for row in rows],

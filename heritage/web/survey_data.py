@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEPT_FOR = "1h"
 PICTURE_SIDE_PX = 1280
-OPACITY = 0.6
 
 
 @st.cache_resource(show_spinner=False)
@@ -74,10 +73,9 @@ def photo_of(row: PriorityRow) -> Photo:
     Raises:
         HeritageError: It is gone or cannot be read.
     """
-    from heritage.photos import open_photo
+    from heritage.handover import stored_photo
 
-    kept = store().photo(row.photo_id)
-    return open_photo(store().photo_bytes(kept, photo_root()), row.photo)
+    return stored_photo(store(), row, photo_root())
 
 
 def thumbnail(run_id: int, row: PriorityRow, *, heat: bool) -> bytes | None:
@@ -103,20 +101,14 @@ def picture(sha256: str, run_id: int, heat: bool, _row: PriorityRow) -> bytes:
     Raises:
         HeritageError: It is gone or cannot be read.
     """
-    import numpy as np
-    from PIL import Image
-
-    from heritage.exports import blended, draw_regions, encode_jpeg
+    from heritage.exports import encode_jpeg
+    from heritage.handover import overlay_jpeg
 
     photo = photo_of(_row)
     inspection = inspection_of(run_id, _row) if heat else None
     if inspection is None:
         return encode_jpeg(photo.pixels(long_side_px=PICTURE_SIDE_PX))
-    drawn = Image.fromarray(
-        blended(photo, inspection, opacity_percent=100 * OPACITY, side_px=PICTURE_SIDE_PX)
-    )
-    draw_regions(drawn, inspection.regions, scale=drawn.width / photo.width)
-    return encode_jpeg(np.asarray(drawn))
+    return overlay_jpeg(photo, inspection, PICTURE_SIDE_PX)
 
 
 def labels_manifest() -> str:

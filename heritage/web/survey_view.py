@@ -16,6 +16,7 @@ from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, plain
+from heritage.web.inspection_view import band_badge
 from heritage.web.models import choose_checkpoint
 from heritage.web.priority_table import show_pictures, show_table
 from heritage.web.survey_charts import (
@@ -230,13 +231,10 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         "Watch": f"≥ {edges.watch_percent:g} %",
         "Sound": f"< {edges.watch_percent:g} %",
     }
-    counts = [
-        (f":{band.colour}-badge[{band.icon} {band.name}]", band.name, above[band.name])
-        for band in BANDS.values()
-    ]
     lines = [
-        f"{badge} **{sum(row.band == name for row in rows):,}** :small[:gray[{edge}]]"
-        for badge, name, edge in counts
+        f"{band_badge(band)} **{sum(row.band == name for row in rows):,}** "
+        f":small[:gray[{above[name]}]]"
+        for name, band in BANDS.items()
     ]
     for title, count in (
         ("Your verdicts", sum(bool(row.verdict) for row in rows)),

@@ -1,0 +1,52 @@
+"""Processes that outlive whoever started them, and the locks that tell whether they live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start_apart(arguments: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts `python ARGUMENTS` in the project's folder, apart from this process's terminal.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    apart: dict[str, Any] = (
+        {"creationflags": 0x0800_0200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
+        if sys.platform == "win32"
+        else {"start_new_session": True}
+    )
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        **apart,
+    )
+
+
+def is_locked(path: Path, *, patience_s: float = 0.0) -> bool:
+    """Whether a process holds the lock at `path`; the system frees it when the process dies.
+
+    Args:
+        patience_s: How long a lock must be held, so that others who look at the same moment are
+            not taken for the process.
+    """
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=patience_s, poll_interval=0.02):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
