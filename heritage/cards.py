@@ -49,6 +49,8 @@ class ModelCard:
         heat_maps: How fast the answer falls where the hottest places are hidden first.
         speed: Time of one inspection against that of a named peer in the same run.
         comparison: Paired tests against other checkpoints on the same photos.
+        pointing: Of a checkpoint with a head that points: the hash of its file, how it was made,
+            and from which of its values on a place counts as hot.
         licence: Terms of the weights, and what they were started from.
         limits: What the model cannot see, in plain words.
         command: The command that made the checkpoint.
@@ -73,6 +75,7 @@ class ModelCard:
     heat_maps: dict[str, Any] = field(default_factory=dict)
     speed: dict[str, Any] = field(default_factory=dict)
     comparison: dict[str, Any] = field(default_factory=dict)
+    pointing: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     limits: tuple[str, ...] = ()
     command: str = ""
@@ -170,6 +173,7 @@ def _check_types(card: ModelCard) -> None:
         (card.heat_maps, dict),
         (card.speed, dict),
         (card.comparison, dict),
+        (card.pointing, dict),
         (card.precision, str),
         *((limit, str) for limit in card.limits),
     ):
@@ -200,6 +204,10 @@ def _check_types(card: ModelCard) -> None:
         _check_number(card.speed["ratio"])
         if card.speed["ratio"] <= 0 or not isinstance(card.speed["peer"], str):
             raise ValueError("its speed makes no sense")
+    if card.pointing:
+        _check_number(card.pointing["hot"])
+        if not isinstance(card.pointing["sha256"], str) or not 0 < card.pointing["hot"] < 1:
+            raise ValueError("its head that points makes no sense")
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:

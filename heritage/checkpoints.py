@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,17 +25,24 @@ from heritage.cards import (
 )
 from heritage.classifiers import DamageClassifier, build_classifier, fit_widths, parameter_count
 from heritage.errors import CheckpointError
+from heritage.pointing import PointingHead, sequence_of, tap_points
 
 SCALE = ".scale"
+POINTER = ".pointer.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded classifier in evaluation mode, its weights frozen, and its card."""
+    """A loaded classifier in evaluation mode, its weights frozen, and its card.
+
+    Attributes:
+        pointer: Its head that points, where it has one.
+    """
 
     model: DamageClassifier
     backbone: Backbone
     card: ModelCard
+    pointer: PointingHead | None = None
 
 
 def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
@@ -47,16 +55,7 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
     check_name(name)
     card = read_card(folder / f"{name}.json")
     path = folder / f"{name}.safetensors"
-    try:
-        data = path.read_bytes()
-    except OSError:
-        raise CheckpointError(
-            path.name, "the card is there but the weights are not", "restore the file"
-        ) from None
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise CheckpointError(
-            path.name, "its hash is not the one in its card", "restore both files together"
-        )
+    data = _read_checked(path, card.sha256)
     backbone = get_backbone(card.backbone)
     made_for = (card.input_size_px, tuple(card.mean), tuple(card.std))
     if made_for != (backbone.input_size_px, backbone.mean, backbone.std):
@@ -76,7 +75,57 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
     model.requires_grad_(False).eval()
     if card.pruned:
         _check_widths(model, backbone, path.name)
-    return Checkpoint(model, backbone, card)
+    return Checkpoint(model, backbone, card, _load_pointer(model, backbone, card, folder))
+
+
+def _read_checked(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise CheckpointError(
+            path.name, "the card is there but the weights are not", "restore the file"
+        ) from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CheckpointError(
+            path.name, "its hash is not the one in its card", "restore both files together"
+        )
+    return data
+
+
+def _load_pointer(
+    model: DamageClassifier, backbone: Backbone, card: ModelCard, folder: Path
+) -> PointingHead | None:
+    if not card.pointing:
+        return None
+    path = folder / f"{card.name}{POINTER}"
+    tensors = parse_weights(_read_checked(path, card.pointing["sha256"]), path.name)
+    head = PointingHead(tap_points(sequence_of(model.features, backbone), backbone)[1])
+    _fill(head, tensors, path.name)
+    return head.requires_grad_(False).eval()
+
+
+def save_pointer(
+    card: ModelCard, head: PointingHead, made: dict[str, Any], folder: Path
+) -> ModelCard:
+    """Writes `NAME.pointer.safetensors` beside the checkpoint, and what was made into its card.
+
+    Args:
+        made: How it was trained, for the card.
+
+    Returns:
+        The card as it is now.
+    """
+    data = save(compact(head.state_dict()))
+    write_atomically(folder / f"{card.name}{POINTER}", data)
+    pointing = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "parameters": parameter_count(head),
+        "hot": 0.5,
+        **made,
+    }
+    card = replace(card, pointing=pointing)
+    write_card(card, folder)
+    return card
 
 
 def _check_widths(model: DamageClassifier, backbone: Backbone, name: str) -> None:
@@ -159,10 +208,12 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
         "input_size_px": entry.input_size_px,
         "mean": entry.mean,
         "std": entry.std,
+        "pointing": {},  # a head of other weights
     }
     card = ModelCard(**values)
     write_atomically(folder / f"{card.name}.safetensors", data)
     write_card(card, folder)
+    (folder / f"{card.name}{POINTER}").unlink(missing_ok=True)
     return card
 
 

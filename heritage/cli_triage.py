@@ -43,6 +43,11 @@ def add_triage(commands: Any) -> None:
     triage.add_argument("--backbone", metavar="NAME", help="checkpoint to use (default: the best)")
     triage.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
     triage.add_argument(
+        "--detail",
+        action="store_true",
+        help="scan each photo in detail as well: slower, and cracks are found at full size",
+    )
+    triage.add_argument(
         "--survey", metavar="NAME", help="keep photos and answers as a survey, for the app too"
     )
     triage.add_argument("--site", default="", help="of the survey: where it is")
@@ -94,8 +99,10 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
     with closing(SurveyStore(journal, _sqlite(journal)) if journal else SurveyStore()) as store:
         survey = _survey(options, store, thresholds)
         store.add_photos(survey.id, listing.sources, trusted=True)
-        run = store.run_with(survey.id, card)
+        run = store.run_with(survey.id, card, detail=options.detail)
         share_cores()
+        if options.detail:
+            _tell_budget(options, card.name, run.photos - run.done)
         with _bar(run.photos) as advance:
             run = triage(store, run.id, weights=options.weights, keep=not journal, listen=advance)
         if run.status != DONE:
@@ -181,6 +188,18 @@ def _write(path: Path, data: bytes) -> None:
             f"it cannot be written ({error.strerror})",
             "make room or name another file, then add --resume",
         ) from error
+
+
+def _tell_budget(options: argparse.Namespace, checkpoint: str, photos: int) -> None:
+    from heritage.inspection import Inspector
+    from heritage.triage import threads
+
+    one_s = Inspector(checkpoint, folder=options.weights).scan_seconds(4000, 3000)
+    print(
+        f"a detail scan takes about {one_s:.0f} s for a photo of 12 megapixels, "
+        f"{photos} of them {one_s * photos / threads() / 60:.0f} min",
+        file=sys.stderr,
+    )
 
 
 def _tell_failures(rows: Sequence[Any]) -> None:

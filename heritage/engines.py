@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 import torch
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from heritage.backbones import Backbone
 from heritage.cascade import CascadeFeatures, overlaid
 from heritage.checkpoints import Checkpoint
-from heritage.heatmaps import grad_cam_between
+from heritage.heatmaps import grad_cam_between, other_maps
+from heritage.methods import GRAD_CAM
+from heritage.pointing import PointingFeatures, sequence_of, tap_points
 
 LOG = logging.getLogger(__name__)
 Runner = Callable[[Tensor], Tensor]
@@ -61,24 +64,50 @@ class Engine:
             self._first = run, features.first.head
             features = features.second
         self._features = self._runner(features, checkpoint.backbone)
+        self._checkpoint, self._making = checkpoint, Lock()
 
     @property
     def name(self) -> str:
         """What runs the backbone: `ONNX Runtime` or `PyTorch`."""
         return "ONNX Runtime" if isinstance(self._features, _OnnxRunner) else "PyTorch"
 
-    def answer(self, x: Tensor) -> Answer:
-        """Reads normalised RGB (B, 3, H, W); the answer is on the CPU."""
+    def answer(self, x: Tensor, method: str = GRAD_CAM) -> Answer:
+        """Reads normalised RGB (B, 3, H, W); the answer is on the CPU.
+
+        Args:
+            method: One of `methods.METHODS`.
+        """
         x = x.to(self.device)
         first_maps = None
         if self._first:
             run, head = self._first
             _, first_maps = grad_cam_between(run(x), head)
             x = overlaid(x, first_maps)
-        logits, maps = grad_cam_between(self._features(x), self.model.head)
+        features = self._features(x)
+        logits, maps = grad_cam_between(features, self.model.head)
+        if method != GRAD_CAM:
+            maps = other_maps(features, self.model.head, method)
         return Answer(
             logits.cpu(), maps.cpu(), first_maps.cpu() if first_maps is not None else None
         )
+
+    def point(self, x: Tensor) -> Tensor:
+        """Where normalised RGB (B, 3, H, W) is damaged, by the checkpoint's head that points.
+
+        Returns:
+            Damage logits (B, h, w) on the CPU, h about H/4.
+        """
+        with self._making:  # most sessions never ask
+            run = self._pointing
+        return run(x.to(self.device)).cpu()
+
+    @cached_property
+    def _pointing(self) -> Runner:
+        backbone, pointer = self._checkpoint.backbone, self._checkpoint.pointer
+        assert pointer is not None
+        features = sequence_of(self.model.features, backbone)
+        taps, _ = tap_points(features, backbone)
+        return self._runner(PointingFeatures(features, taps, pointer.to(self.device)), backbone)
 
     def _runner(self, features: nn.Module, backbone: Backbone) -> Runner:
         if self.device.type != "cpu":

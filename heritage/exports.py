@@ -131,10 +131,12 @@ def safe_stem(name: str) -> str:
     return stem[:80] or "photo"
 
 
-def heated_thumbnail(jpeg: bytes, raw_heat: np.ndarray, colour_map: str = "inferno") -> bytes:
-    """A kept thumbnail under its raw heat (h, w), as JPEG bytes."""
-    from heritage.heatmaps import to_photo_size
+def heated_thumbnail(
+    jpeg: bytes, grid: np.ndarray, absolute: bool, colour_map: str = "inferno"
+) -> bytes:
+    """A kept thumbnail under its kept heat (h, w), as JPEG bytes."""
+    from heritage.heatmaps import heat_at_size
 
     pixels = open_photo(jpeg, limits=Limits(min_side_px=1, max_aspect=1000)).pixels()
-    heat = to_photo_size(raw_heat, *pixels.shape[:2])
+    heat = heat_at_size(grid, *pixels.shape[:2], absolute=absolute)
     return encode_jpeg(blend(pixels, heat, opacity=0.6, colour_map=colour_map, hot_only=True), 80)

@@ -41,6 +41,7 @@ def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Insp
     if row.damage_percent is None or row.width is None or row.height is None:
         return None
     heat = store.heat(run_id, row.photo_id)
+    grid, absolute = heat or (np.zeros((1, 1), np.float32), False)
     return Inspection(
         photo=row.photo,
         sha256=row.sha256,
@@ -58,7 +59,9 @@ def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Insp
         latitude=row.latitude,
         longitude=row.longitude,
         warnings=row.warnings,
-        grid=np.zeros((1, 1), np.float32) if heat is None else heat,
+        grid=grid,
+        absolute=absolute,
+        method=row.heat_map,
     )
 
 

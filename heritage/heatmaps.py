@@ -1,4 +1,4 @@
-"""Where in the photo the "damage" logit comes from: Grad-CAM, exact and without hooks.
+"""Where in the photo the "damage" logit comes from: Grad-CAM, exact and without hooks, and others.
 
 A classifier here is `features` followed by `head`, so the gradient is taken between the two and
 never runs through the backbone. Nothing in the model is changed, so nothing has to be restored,
@@ -7,13 +7,22 @@ and any number of threads may share one model.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from heritage.classifiers import DamageClassifier
+from heritage.overlays import coarsened
 
+_CLASSES = {  # in pytorch-grad-cam
+    "grad_cam_plus_plus": "GradCAMPlusPlus",
+    "layer_cam": "LayerCAM",
+    "hires_cam": "HiResCAM",
+    "eigen_cam": "EigenCAM",
+}
 _EPSILON = 1e-7  # pytorch-grad-cam's, so that the maps stay comparable with its
 
 
@@ -48,6 +57,32 @@ def grad_cam_between(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]
     return logits.detach(), maps
 
 
+def other_maps(features: Tensor, head: nn.Module, method: str) -> Tensor:
+    """Heat by another of `methods.METHODS` than Grad-CAM, through pytorch-grad-cam.
+
+    The library is given the head alone, with the features as its input: its hooks sit on a layer
+    of this call's own, so that threads may share the head.
+
+    Args:
+        features: (B, C, h, w) of the heat-map layer.
+        head: What makes a damage logit of them.
+
+    Returns:
+        Maps (B, h, w), each scaled to [0, 1].
+
+    Raises:
+        KeyError: There is no such method.
+    """
+    import pytorch_grad_cam
+
+    kind = getattr(pytorch_grad_cam, _CLASSES[method])
+    here = nn.Identity()
+    with kind(model=nn.Sequential(here, head), target_layers=[here]) as cam:
+        cam.compute_input_gradient = True  # the head itself is frozen
+        found = cam(features.detach(), targets=[itemgetter(0)] * len(features))
+    return torch.from_numpy(found)
+
+
 def to_photo_size(raw: np.ndarray, height: int, width: int) -> np.ndarray:
     """Scales one raw map (h, w) to [0, 1] and stretches it bilinearly over the photo.
 
@@ -57,9 +92,25 @@ def to_photo_size(raw: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         float32 (height, width) in [0, 1]; all zero for an all-zero map.
     """
-    scaled = torch.from_numpy(_min_max(raw.astype(np.float32)))[None, None]
-    grown = functional.interpolate(scaled, (height, width), mode="bilinear", align_corners=False)
-    return _min_max(grown[0, 0].numpy())
+    return _min_max(stretched(_min_max(raw.astype(np.float32)), height, width))
+
+
+def heat_at_size(grid: np.ndarray, height: int, width: int, *, absolute: bool) -> np.ndarray:
+    """A kept heat map (h, w) at another size, float32 in [0, 1].
+
+    Args:
+        absolute: Its values stay as they are; else it is scaled as by `to_photo_size`.
+    """
+    if not absolute:
+        return to_photo_size(grid, height, width)
+    return stretched(coarsened(grid, max(height, width)), height, width)
+
+
+def stretched(heat: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Stretches heat (h, w) float32 bilinearly to (height, width), its values as they are."""
+    whole = torch.from_numpy(heat)[None, None]
+    grown = functional.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
+    return grown[0, 0].numpy()
 
 
 def has_evidence(raw: np.ndarray) -> bool:

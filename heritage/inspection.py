@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,19 +11,30 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
+from torch import Tensor
 
-from heritage.bands import BandThresholds
+from heritage.bands import SOUND, BandThresholds
 from heritage.cards import ModelCard, default_name
 from heritage.checkpoints import Checkpoint, load_checkpoint
-from heritage.engines import Engine
-from heritage.heatmaps import has_evidence, to_photo_size
+from heritage.engines import Answer, Engine
+from heritage.heatmaps import has_evidence, heat_at_size, to_photo_size
 from heritage.inputs import network_input, working_side_px
-from heritage.overlays import Region, affected_percent, find_regions
+from heritage.methods import DETAIL_SCAN, GRAD_CAM
+from heritage.overlays import HOT_THRESHOLD, Region, affected_percent, coarsened, find_regions
 from heritage.photos import Photo, open_photo
 from heritage.quality import photo_warnings
+from heritage.scanning import plan_scan, scan
 
-HEAT = ("grid", "first_stage")  # not in the JSON
+HEAT = ("grid", "first_stage", "whole")  # not in the JSON
 CELL_PX = 48  # of the heat map that regions and the affected area are read off; it is smooth
+REGION_CELLS = 64  # along the long side, for the regions of a detail scan
+POINTING_COST = 1.3  # of a tile against an inspection of its size
+DECODE_S_PER_MP = 0.04  # decoding and reducing, roughly; the tiles are what takes time
+PASSED_OVER = (
+    "Close by, the detail scan finds places that damage % of the whole photo passes over; "
+    "look at them."
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,12 @@ class Inspection:
         latitude: Degrees north.
         longitude: Degrees east.
         warnings: What about the photo makes the answer less trustworthy.
-        grid: Raw heat (h, w) at the heat-map layer's resolution, not scaled.
+        method: How the heat map was made: one of `methods.METHODS`, or `DETAIL_SCAN`.
+        grid: Raw heat (h, w) at the heat-map layer's resolution, not scaled; of a detail scan
+            by a head that points it is what the page shows, in [0, 1].
+        absolute: Whether heat means the same in every photo, as a head that points says it.
         first_stage: Of a cascade, the same with the heat that stage 1 laid over the photo.
+        whole: Of a detail scan, the inspection of the photo as a whole.
     """
 
     photo: str
@@ -66,7 +83,10 @@ class Inspection:
     longitude: float | None
     warnings: tuple[str, ...]
     grid: np.ndarray = field(repr=False, compare=False)
+    method: str = GRAD_CAM
+    absolute: bool = False
     first_stage: Inspection | None = field(default=None, repr=False, compare=False)
+    whole: Inspection | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def heatmap(self) -> np.ndarray:
@@ -75,7 +95,7 @@ class Inspection:
 
     def heat_at(self, height: int, width: int) -> np.ndarray:
         """Heat (height, width) float32 in [0, 1] for a copy of the photo of another size."""
-        return to_photo_size(self.grid, height, width)
+        return heat_at_size(self.grid, height, width, absolute=self.absolute)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: every field but the heat."""
@@ -107,29 +127,95 @@ class Inspector:
         self._checkpoint: Checkpoint = load_checkpoint(backbone or default_name(folder), folder)
         self._engine = Engine(self._checkpoint)
         self.thresholds = thresholds
+        self._pixel_s: float | None = None  # of an inspection, at its quickest
 
     @property
     def card(self) -> ModelCard:
         """The card of the checkpoint in use."""
         return self._checkpoint.card
 
-    def inspect(self, source: Photo | str | Path | bytes | BinaryIO) -> Inspection:
-        """Inspects one photo.
+    def inspect(
+        self, source: Photo | str | Path | bytes | BinaryIO, method: str = GRAD_CAM
+    ) -> Inspection:
+        """Inspects one photo as a whole.
+
+        Args:
+            method: How the heat map is made, one of `methods.METHODS`.
 
         Raises:
             PhotoError: The photo cannot be read.
         """
         photo = source if isinstance(source, Photo) else open_photo(source)
-        return self.answer(photo, photo.pixels(short_side_px=self.working_side_px))
+        return self.answer(photo, photo.pixels(short_side_px=self.working_side_px), method)
+
+    def scan_seconds(self, width: int, height: int) -> float:
+        """About how long a detail scan of a photo takes here, by the inspections so far."""
+        plan = plan_scan(width, height, self._checkpoint.backbone)
+        if self._pixel_s is None:
+            self._timed_answer(torch.zeros(1, 3, plan.tile_px, plan.tile_px), GRAD_CAM)
+        assert self._pixel_s is not None
+        read_px = plan.tiles * plan.tile_px**2
+        return POINTING_COST * read_px * self._pixel_s + DECODE_S_PER_MP * width * height / 1e6
+
+    def _timed_answer(self, x: Tensor, method: str) -> Answer:
+        started = time.perf_counter()
+        found = self._engine.answer(x, method)
+        pixel_s = (time.perf_counter() - started) / x[0, 0].numel()
+        self._pixel_s = min(pixel_s, self._pixel_s or pixel_s)
+        return found
+
+    def scan(
+        self,
+        photo: Photo,
+        whole: Inspection | None = None,
+        on_tiles: Callable[[int, int], None] = lambda done, tiles: None,
+    ) -> Inspection:
+        """Scans one photo in detail; damage % and band stay those of the whole photo.
+
+        Args:
+            whole: The inspection of the whole photo, where it is there already.
+            on_tiles: Told after each batch how many tiles are done, and how many there are.
+
+        Raises:
+            PhotoError: The photo cannot be read.
+        """
+        whole = whole or self.inspect(photo)
+        plan = plan_scan(photo.width, photo.height, self._checkpoint.backbone)
+        grid = scan(
+            photo.pixels(),
+            plan,
+            self._read_tiles,
+            self._checkpoint.backbone,
+            lambda done: on_tiles(done, plan.tiles),
+        )
+        points = self._checkpoint.pointer is not None
+        if points:
+            # What was found to be the best place to cut becomes the hot threshold.
+            grid = expit(grid - logit(self.card.pointing["hot"])).astype(np.float32)
+        found = found_in(grid, photo, absolute=points)
+        warnings = whole.warnings
+        if points and found["regions"] and whole.band == SOUND.name:
+            warnings = (*warnings, PASSED_OVER)
+        return replace(
+            whole, **found, method=DETAIL_SCAN, whole=whole, first_stage=None, warnings=warnings
+        )
+
+    def _read_tiles(self, x: Tensor) -> Tensor:
+        """Logits or heat (B, h, w) of tiles, comparable between tiles."""
+        if self._checkpoint.pointer is not None:
+            return self._engine.point(x)
+        found = self._engine.answer(x)
+        chance = torch.sigmoid(found.logits / self.card.temperature)
+        return found.maps * chance[:, None, None]
 
     @property
     def working_side_px(self) -> int:
         """Short side at which photos are to be decoded for `answer`."""
         return working_side_px(self._checkpoint.backbone)
 
-    def answer(self, photo: Photo, pixels: np.ndarray) -> Inspection:
+    def answer(self, photo: Photo, pixels: np.ndarray, method: str = GRAD_CAM) -> Inspection:
         """Inspects a photo that has been decoded to RGB (h, w, 3) uint8 at `working_side_px`."""
-        found = self._engine.answer(network_input(pixels, self._checkpoint.backbone))
+        found = self._timed_answer(network_input(pixels, self._checkpoint.backbone), method)
         probability = torch.sigmoid(found.logits.double() / self.card.temperature).item()
         damage_percent = round(probability * 100, 2)
         inspection = Inspection(
@@ -146,16 +232,25 @@ class Inspector:
             latitude=photo.latitude,
             longitude=photo.longitude,
             warnings=photo_warnings(photo, pixels),
-            **_found_in(found.maps[0].numpy(), photo),
+            method=method,
+            **found_in(found.maps[0].numpy(), photo),
         )
         if found.first_maps is not None:
-            first = replace(inspection, **_found_in(found.first_maps[0].numpy(), photo))
+            first = replace(inspection, **found_in(found.first_maps[0].numpy(), photo))
             inspection = replace(inspection, first_stage=first)
         return inspection
 
 
-def _found_in(grid: np.ndarray, photo: Photo) -> dict[str, Any]:
+def found_in(grid: np.ndarray, photo: Photo, *, absolute: bool = False) -> dict[str, Any]:
     """What an inspection reads off the raw heat (h, w)."""
+    if absolute:
+        return {
+            "grid": grid,
+            "absolute": True,
+            "evidence": bool(grid.max() >= HOT_THRESHOLD),
+            "affected_percent": round(affected_percent(grid), 2),
+            "regions": find_regions(_hottest(grid), photo.width, photo.height),
+        }
     scale = min(1.0, CELL_PX * max(grid.shape) / max(photo.width, photo.height))
     size = (max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
     heat = to_photo_size(grid, *size)
@@ -165,3 +260,9 @@ def _found_in(grid: np.ndarray, photo: Photo) -> dict[str, Any]:
         "affected_percent": round(affected_percent(heat), 2),
         "regions": find_regions(heat, photo.width, photo.height),
     }
+
+
+def _hottest(grid: np.ndarray) -> np.ndarray:
+    """Hot heat in coarse cells: a crack that comes and goes becomes one region."""
+    coarse = coarsened(grid, REGION_CELLS)
+    return np.where(coarse >= HOT_THRESHOLD, coarse, 0)

@@ -126,6 +126,17 @@ def find_regions(
     return tuple(sorted(found, key=lambda region: -region.share_percent))
 
 
+def coarsened(heat: np.ndarray, longest: int) -> np.ndarray:
+    """Heat (h, w) in at most `longest` cells a side, each as hot as its hottest place."""
+    factor = -(-max(heat.shape) // longest)
+    if factor == 1:
+        return heat
+    pads = [(0, -length % factor) for length in heat.shape]
+    padded = np.pad(heat, pads, mode="edge")
+    rows, columns = (length // factor for length in padded.shape)
+    return padded.reshape(rows, factor, columns, factor).max((1, 3))
+
+
 @lru_cache(maxsize=1)
 def _rising_alpha() -> np.ndarray:
     """Alpha (256,) uint8 by heat: clear below a fifth, a smooth step up to opaque at two thirds."""

@@ -47,6 +47,7 @@ class PriorityRow:
         camera: Make and model.
         evidence: False when nothing in the photo speaks for damage.
         regions: Hot areas in photo pixels, hottest first.
+        heat_map: How the heat map was made, `grad_cam` or `detail_scan`; empty without one.
         photo_id: Key in the store.
     """
 
@@ -75,6 +76,7 @@ class PriorityRow:
     camera: str | None = None
     evidence: bool = False
     regions: tuple[Region, ...] = ()
+    heat_map: str = ""
     photo_id: int = field(default=0, compare=False)
 
 

@@ -52,6 +52,7 @@ COLUMNS: dict[str, str] = {
     "verdict_at": "Date and time of the verdict, UTC, ISO 8601.",
     "camera": "Make and model of the camera.",
     "regions": "How many separate hot areas the heat map of the photo has.",
+    "heat_map": "How the heat map was made: grad_cam of the whole photo, or detail_scan.",
 }
 
 MEANING = (

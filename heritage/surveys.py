@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
 from heritage.errors import StoreError
-from heritage.overlays import Region
+from heritage.methods import DETAIL_SCAN, GRAD_CAM
+from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, similar_groups
 from heritage.sources import Source, read_source
 from heritage.store.database import connect, surveys_dir
@@ -33,6 +34,7 @@ UNFINISHED = (WAITING, RUNNING, STOPPING)
 SILENT_S = 60  # a worker elsewhere that has not been heard of for so long is taken for dead
 LONGEST_NAME = 200
 LONGEST_NOTE = 5000
+LONGEST_HEAT = 768
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Run:
     Attributes:
         checkpoint: Name of the checkpoint.
         card: Its card as it was then.
+        detail: Whether each photo is also scanned in detail.
         status: `waiting`, `running`, `stopping`, `stopped`, `failed` or `done`.
         error: Why it failed, in words.
         created_at: When it was asked for, UTC.
@@ -78,6 +81,7 @@ class Run:
     survey_id: int
     checkpoint: str
     card: ModelCard
+    detail: bool
     status: str
     error: str
     created_at: datetime
@@ -135,6 +139,7 @@ class Finding:
 
     Attributes:
         heat: Raw heat (h, w) at the heat-map layer's resolution.
+        absolute: Whether the heat is in [0, 1] and means the same in every photo.
     """
 
     damage_percent: float | None = None
@@ -144,6 +149,7 @@ class Finding:
     regions: tuple[Region, ...] = ()
     warnings: tuple[str, ...] = ()
     heat: np.ndarray | None = None
+    absolute: bool = False
     error: str = ""
 
 
@@ -468,12 +474,17 @@ class SurveyStore:
 
     # --- runs ------------------------------------------------------------------------------
 
-    def create_run(self, survey_id: int, card: ModelCard) -> Run:
-        """Asks for a survey's photos to be inspected with a checkpoint; a worker takes it up."""
+    def create_run(self, survey_id: int, card: ModelCard, *, detail: bool = False) -> Run:
+        """Asks for a survey's photos to be inspected with a checkpoint; a worker takes it up.
+
+        Args:
+            detail: Scan each photo in detail as well.
+        """
         row = RunRow(
             survey_id=survey_id,
             checkpoint=card.name,
             card=asdict(card),
+            detail=detail,
             status=WAITING,
             created_at=_now(),
         )
@@ -482,13 +493,18 @@ class SurveyStore:
             session.commit()
             return self.run(row.id)
 
-    def run_with(self, survey_id: int, card: ModelCard) -> Run:
-        """The latest run of a survey with this very checkpoint, set going again, or a new one."""
+    def run_with(self, survey_id: int, card: ModelCard, *, detail: bool = False) -> Run:
+        """The latest run of a survey with this very checkpoint, set going again, or a new one.
+
+        Args:
+            detail: As for `create_run`; a run without is another one.
+        """
         for run in self.runs(survey_id):
-            if run.checkpoint == card.name and answers_alike(run.card, card):
+            same = run.checkpoint == card.name and run.detail == detail
+            if same and answers_alike(run.card, card, detail=detail):
                 self.resume(run.id)
                 return self.run(run.id)
-        return self.create_run(survey_id, card)
+        return self.create_run(survey_id, card, detail=detail)
 
     def run(self, run_id: int) -> Run:
         """One run.
@@ -700,12 +716,12 @@ class SurveyStore:
         if building is not None:
             query = query.where(PhotoRow.building == building)
         with self.engine.connect() as connection:
-            rows = [_priority_row(values, run.checkpoint) for values in connection.execute(query)]
+            rows = [_priority_row(values, run) for values in connection.execute(query)]
             hashes = self._hashes(connection, run.survey_id)
         return _with_relatives(rows, hashes)
 
-    def heat(self, run_id: int, photo_id: int) -> np.ndarray | None:
-        """Raw heat (h, w) of one photo; None where there is none."""
+    def heat(self, run_id: int, photo_id: int) -> tuple[np.ndarray, bool] | None:
+        """Heat (h, w) of one photo, and whether it is absolute; None where there is none."""
         with Session(self.engine) as session:
             row = session.get(InspectionRow, (run_id, photo_id))
             return unpack_heat(row.heat) if row and row.heat else None
@@ -843,6 +859,7 @@ class SurveyStore:
                     survey_id=row.survey_id,
                     checkpoint=row.checkpoint,
                     card=card_from_values(row.card),
+                    detail=row.detail,
                     status=row.status,
                     error=row.error,
                     created_at=row.created_at,
@@ -867,7 +884,9 @@ class SurveyStore:
                 **{name: getattr(finding, name) for name in _FOUND_COLUMNS},
                 "regions": [asdict(region) for region in finding.regions],
                 "warnings": list(finding.warnings),
-                "heat": None if finding.heat is None else pack_heat(finding.heat),
+                "heat": (
+                    None if finding.heat is None else pack_heat(finding.heat, finding.absolute)
+                ),
             }
         return InspectionRow(run_id=run_id, photo_id=photo_id, **values)
 
@@ -904,8 +923,9 @@ _FOUND_COLUMNS = (
 _VERDICT_COLUMNS = ("verdict", "note", "given_by", "given_at")
 
 
-def _priority_row(values: Any, checkpoint: str) -> PriorityRow:
+def _priority_row(values: Any, run: Run) -> PriorityRow:
     at = values.given_at
+    heat_map = DETAIL_SCAN if run.detail else GRAD_CAM
     return PriorityRow(
         photo=values.name,
         building=values.building,
@@ -913,7 +933,7 @@ def _priority_row(values: Any, checkpoint: str) -> PriorityRow:
         affected_percent=values.affected_percent,
         verdict=values.verdict or "",
         note=values.note or "",
-        backbone=checkpoint if values.damage_percent is not None else "",
+        backbone=run.checkpoint if values.damage_percent is not None else "",
         width=values.width,
         height=values.height,
         taken_at=values.taken_at,
@@ -928,6 +948,7 @@ def _priority_row(values: Any, checkpoint: str) -> PriorityRow:
         camera=values.camera,
         evidence=bool(values.evidence),
         regions=tuple(Region(**region) for region in values.regions or ()),
+        heat_map=heat_map if values.damage_percent is not None else "",
         photo_id=values.id,
     )
 
@@ -957,25 +978,44 @@ def _with_relatives(
     ]
 
 
-def pack_heat(heat: np.ndarray) -> bytes:
-    """Raw heat (h, w) as bytes: NumPy's own format, half precision, scaled to [0, 1]."""
-    low, high = float(heat.min()), float(heat.max())
+def pack_heat(heat: np.ndarray, absolute: bool = False) -> bytes:
+    """Heat (h, w) as bytes, in NumPy's own formats.
+
+    Relative heat is scaled to [0, 1] and kept in half precision. Absolute heat, which is a scan's
+    and large, is kept in 256 steps, compressed, with at most `LONGEST_HEAT` cells a side, each as
+    hot as its hottest place.
+    """
     buffer = io.BytesIO()
+    if absolute:
+        steps = np.round(coarsened(heat, LONGEST_HEAT) * 255).astype(np.uint8)
+        np.savez_compressed(buffer, heat=steps)
+        return buffer.getvalue()
+    low, high = float(heat.min()), float(heat.max())
     scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
     np.save(buffer, scaled.astype(np.float16), allow_pickle=False)
     return buffer.getvalue()
 
 
-def unpack_heat(data: bytes) -> np.ndarray:
-    """The reverse of `pack_heat`: (h, w) float32 in [0, 1]."""
-    return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32)
+def unpack_heat(data: bytes) -> tuple[np.ndarray, bool]:
+    """The reverse of `pack_heat`: (h, w) float32 in [0, 1], and whether it is absolute."""
+    found = np.load(io.BytesIO(data), allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found.astype(np.float32), False
+    return found["heat"].astype(np.float32) / 255, True
 
 
-def answers_alike(one: ModelCard, other: ModelCard) -> bool:
-    """Whether two cards are of the same weights with the same calibration."""
-    return all(
-        getattr(one, name) == getattr(other, name) for name in ("sha256", "temperature")
-    ) and tuple(one.unsure) == tuple(other.unsure)
+def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> bool:
+    """Whether two cards are of the same weights with the same calibration.
+
+    Args:
+        detail: Whether their heads that point count as well.
+    """
+    pointers = [[card.pointing.get(key) for key in ("sha256", "hot")] for card in (one, other)]
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in ("sha256", "temperature"))
+        and tuple(one.unsure) == tuple(other.unsure)
+        and (not detail or pointers[0] == pointers[1])
+    )
 
 
 def worker_name() -> str:

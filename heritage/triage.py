@@ -107,7 +107,7 @@ def triage(
 def _inspector(run: Run, weights: Path | None) -> Inspector:
     inspector = Inspector(run.checkpoint, folder=weights)
     now = inspector.card
-    if not answers_alike(now, run.card):
+    if not answers_alike(now, run.card, detail=run.detail):
         raise StoreError(
             run.checkpoint,
             "the checkpoint was trained or calibrated anew since this run was asked for",
@@ -198,6 +198,7 @@ class _Reader:
         self, store: SurveyStore, run: Run, inspector: Inspector, root: Path | None, keep: bool
     ) -> None:
         self.store, self.inspector, self.root, self.keep = store, inspector, root, keep
+        self.detail = run.detail
         self._taken, self._taking = set(store.inspected(run.id)), Lock()
 
     def read(self, kept: KeptPhoto) -> _Read:
@@ -232,12 +233,22 @@ class _Reader:
             self._taken.add(sha256)
         if not first:
             return read
-        return replace(read, finding=as_finding(self.inspector.answer(photo, pixels)))
+        whole = self.inspector.answer(photo, pixels)
+        return replace(read, finding=self._finding(photo, whole))
 
     def inspect(self, read: _Read) -> Finding:
         """Inspects a photo whose twin, further on, was quicker to be read and is not done yet."""
         assert read.photo is not None
-        return as_finding(self.inspector.inspect(read.photo))
+        return self._finding(read.photo, self.inspector.inspect(read.photo))
+
+    def _finding(self, photo: Photo, whole: Inspection) -> Finding:
+        if not self.detail:
+            return as_finding(whole)
+        try:
+            return as_finding(self.inspector.scan(photo, whole))
+        except PhotoError as error:  # it could be decoded small, and not at its full size
+            told = f"No detail scan: {error.reason}; {error.advice}."
+            return as_finding(replace(whole, warnings=(*whole.warnings, told)))
 
 
 def as_finding(inspection: Inspection) -> Finding:
@@ -250,6 +261,7 @@ def as_finding(inspection: Inspection) -> Finding:
         regions=inspection.regions,
         warnings=inspection.warnings,
         heat=inspection.grid,
+        absolute=inspection.absolute,
     )
 
 

@@ -1,7 +1,7 @@
 import streamlit as st
 
 from heritage.web.frame import errors_in_words, frame, plain
-from heritage.web.inspection_view import show_inspection
+from heritage.web.inspection_view import chosen_method, show_inspection
 from heritage.web.models import choose_checkpoint, inspect, show_how_to_train
 from heritage.web.photo_input import forget_photo, photo_input
 
@@ -17,5 +17,5 @@ if photo:
     if card:
         with errors_in_words():
             with st.spinner(f"{plain(card.title)} is looking at the photo …"):
-                inspection = inspect(photo, card)
+                inspection = inspect(photo, card, chosen_method())
             show_inspection(photo, inspection, card)

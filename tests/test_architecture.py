@@ -14,11 +14,13 @@ CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.par
 # Each may import those to its right, never those to its left.
 ORDER = (
     *("cli", "cli_triage", "worker", "handover", "triage", "surveys", "report", "spreadsheets"),
-    *("sources", "exports", "inspection", "quality", "engines", "priority", "overlays"),
+    *("sources", "exports", "inspection", "quality", "engines", "scanning", "priority"),
     *("checkpoints", "inputs", "cascade"),
 )
 LOWEST = (
+    "pointing",
     "heatmaps",
+    "overlays",
     "classifiers",
     "figures",
     "cards",
@@ -26,6 +28,7 @@ LOWEST = (
     "exif",
     "backbones",
     "bands",
+    "methods",
     "errors",
 )
 

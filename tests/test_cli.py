@@ -69,9 +69,23 @@ def test_inspect_prints_the_inspections_as_json(run, photo, weights_dir):
     expected = Inspector("mobilenet_v2", folder=weights_dir).inspect(photo).as_dict()
     assert status == 0
     assert printed == json.loads(json.dumps(expected))
-    assert set(printed) == {field.name for field in fields(Inspection)} - {"grid", "first_stage"}
+    kept = {field.name for field in fields(Inspection)} - {"grid", "first_stage", "whole"}
+    assert set(printed) == kept
     assert printed["photo"] == "tower wall.jpg"
     assert printed["band"] == BandThresholds().band(printed["damage_percent"]).name
+
+
+def test_inspect_scans_in_detail_and_makes_other_heat_maps(run, photo, weights_dir):
+    command = ("inspect", photo, "--weights", weights_dir, "--json")
+    (plain,), (scan,), (layer,) = (
+        json.loads(run(*command, *more)[1])
+        for more in ((), ("--detail",), ("--heat-map", "layer_cam"))
+    )
+    assert [found["method"] for found in (plain, scan, layer)] == [
+        *("grad_cam", "detail_scan", "layer_cam")
+    ]
+    assert plain["damage_percent"] == scan["damage_percent"] == layer["damage_percent"]
+    assert "about" in run(*command, "--detail")[2]  # the time it will take
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])

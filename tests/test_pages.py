@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from heritage.cards import list_cards
 from heritage.figures import percent_text
+from heritage.methods import METHODS
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
 from heritage.web import inspection_view, training_view
@@ -96,6 +97,37 @@ def test_another_backbone_answers_anew_and_colours_do_not(monkeypatch):
     for number, card in enumerate(list_cards()[1:], start=1):
         app.selectbox(key="checkpoint").set_value(card.name).run()
         assert len(runs) == number
+
+
+def test_a_detail_scan_keeps_the_answer_and_colours_do_not_repeat_it(monkeypatch):
+    app = inspect_page(crack_photo(size=(1200, 900)))
+    from heritage.inspection import Inspector
+
+    damage = app.metric[0].value
+    scans = []
+    real = Inspector.scan
+    monkeypatch.setattr(Inspector, "scan", lambda *given: (scans.append(1), real(*given))[1])
+    assert app.toggle(key="detail_scan").label.startswith("Detail scan, about ")
+    app.toggle(key="detail_scan").set_value(True).run()
+    assert not app.exception
+    assert scans == [1]
+    assert [metric.label for metric in app.metric] == ["Damage", "Affected area"]
+    assert app.metric[0].value == damage
+    assert app.selectbox(key="heat_method").disabled
+    app.selectbox(key="colour_map").set_value("jet").run()
+    app.toggle(key="detail_scan").set_value(False).run()
+    app.toggle(key="detail_scan").set_value(True).run()
+    assert not app.exception
+    assert scans == [1]
+
+
+def test_every_heat_map_can_be_chosen_and_leaves_damage_percent_alone():
+    app = inspect_page(crack_photo(size=(800, 600)))
+    damage = app.metric[0].value
+    for method in METHODS:
+        app.selectbox(key="heat_method").set_value(method).run()
+        assert not app.exception
+        assert app.metric[0].value == damage
 
 
 def test_a_broken_photo_is_an_error_in_words_and_no_traceback():

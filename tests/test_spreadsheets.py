@@ -58,6 +58,7 @@ FULL = PriorityRow(
     verdict_at="2026-11-16T09:12:00+00:00",
     camera="Canon EOS R6",
     regions=(Region(0, 0, 9, 9, 60.0), Region(20, 0, 9, 9, 40.0)),
+    heat_map="grad_cam",
 )
 FAILED = PriorityRow(photo="tower/cut.jpg", building="tower", error="cut.jpg: it ends early")
 FORMULAS = [
@@ -107,7 +108,7 @@ def test_the_columns_are_those_that_readers_rely_on():
     assert ", ".join(COLUMNS) == (
         "rank, photo, building, damage_percent, affected_percent, band, verdict, note, backbone, "
         "width, height, taken_at, latitude, longitude, sha256, duplicate_of, warnings, error, "
-        "similar_group, unsure, verdict_by, verdict_at, camera, regions"
+        "similar_group, unsure, verdict_by, verdict_at, camera, regions, heat_map"
     )
     assert set(COLUMNS) <= {field.name for field in fields(PriorityRow)}
     assert priority_csv([]).decode("utf-8-sig") == ",".join(COLUMNS) + "\r\n"

@@ -210,7 +210,7 @@ def test_a_twin_gets_the_same_answer_and_says_whose(store, survey):
     first, second = store.rows(run.id)
     assert (first.duplicate_of, second.duplicate_of) == ("", "a.jpg")
     assert second.damage_percent == 70.0
-    assert np.array_equal(store.heat(run.id, two.id), store.heat(run.id, one.id))
+    assert np.array_equal(store.heat(run.id, two.id)[0], store.heat(run.id, one.id)[0])
 
 
 def test_photos_that_look_alike_share_a_group(store, run):
@@ -222,10 +222,37 @@ def test_photos_that_look_alike_share_a_group(store, run):
 
 def test_heat_comes_back_as_it_was_but_for_its_scale():
     heat = np.random.default_rng(0).random((7, 11)).astype(np.float32) * 40 + 3
-    back = unpack_heat(pack_heat(heat))
+    back, absolute = unpack_heat(pack_heat(heat))
+    assert not absolute
     assert back.shape == (7, 11)
     assert np.allclose(back, (heat - heat.min()) / (heat.max() - heat.min()), atol=1e-3)
-    assert not unpack_heat(pack_heat(np.zeros((7, 7), np.float32))).any()
+    assert not unpack_heat(pack_heat(np.zeros((7, 7), np.float32)))[0].any()
+
+
+def test_the_heat_of_a_scan_keeps_its_scale_and_its_thinnest_crack():
+    heat = np.full((1500, 2000), 0.1, np.float32)
+    heat[700, 400:1500] = 0.8
+    packed = pack_heat(heat, absolute=True)
+    back, absolute = unpack_heat(packed)
+    assert absolute
+    assert max(back.shape) <= 768
+    assert back.shape[0] / back.shape[1] == pytest.approx(0.75, abs=0.01)
+    assert back.max() == pytest.approx(0.8, abs=0.003)
+    assert np.median(back) == pytest.approx(0.1, abs=0.003)
+    hot = (back > 0.5).any(0).mean()
+    assert hot == pytest.approx(1100 / 2000, abs=0.01)
+    assert len(packed) < 100_000
+
+
+def test_a_scan_is_another_run_than_one_without(store, survey):
+    plain = store.run_with(survey.id, CARD)
+    scan = store.run_with(survey.id, CARD, detail=True)
+    assert (plain.detail, scan.detail) == (False, True)
+    assert store.run_with(survey.id, CARD).id == plain.id
+    assert store.run_with(survey.id, CARD, detail=True).id == scan.id
+    sharper = replace(CARD, pointing={"sha256": "b" * 64, "hot": 0.4})
+    assert store.run_with(survey.id, sharper).id == plain.id
+    assert store.run_with(survey.id, sharper, detail=True).id != scan.id
 
 
 def test_only_one_worker_gets_a_run(store, run, open_store):

@@ -79,6 +79,23 @@ def test_a_row_says_what_an_inspection_of_the_photo_says(store, run, photos, wei
     assert abs(stored.heatmap - alone.heatmap).max() < 2e-3
 
 
+def test_a_detail_scan_changes_the_heat_and_not_the_answer(store, run, photos, card, weights_dir):
+    triage(store, run.id, weights=weights_dir)
+    scan = store.run_with(run.survey_id, card, detail=True)
+    assert scan.id != run.id
+    ended = triage(store, scan.id, weights=weights_dir)
+    assert (ended.done, ended.failed) == (8, 1)
+    whole, close = store.rows(run.id), store.rows(scan.id)
+    assert [row.damage_percent for row in close] == [row.damage_percent for row in whole]
+    assert {row.heat_map for row in close} == {"detail_scan", ""}
+    assert {row.heat_map for row in whole} == {"grad_cam", ""}
+    alone = Inspector("mobilenet_v2", folder=weights_dir).scan(open_photo(photos / close[1].photo))
+    stored = stored_inspection(store, scan.id, close[1])
+    assert stored.regions == alone.regions
+    assert stored.affected_percent == alone.affected_percent
+    assert stored.grid.shape == alone.grid.shape
+
+
 def test_the_photos_stay_readable_when_their_folder_is_gone(store, run, photos, weights_dir):
     triage(store, run.id, weights=weights_dir)
     (photos / "chapel" / "0.jpg").unlink()
@@ -289,6 +306,13 @@ def test_all_files_at_once_and_no_error_is_success(photos, tmp_path, weights_dir
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         names = archive.namelist()
     assert {"survey.csv", "survey.xlsx", "survey.pdf", "survey.geojson"} <= set(names)
+
+
+def test_a_detail_scan_tells_its_time_before_it_starts(photos, tmp_path, weights_dir, capsys):
+    out = tmp_path / "out.csv"
+    assert command(weights_dir, photos / "chapel", "--csv", out, "--detail") == 0
+    assert "for a photo of 12 megapixels" in capsys.readouterr().err
+    assert set(pd.read_csv(out, encoding="utf-8-sig")["heat_map"]) == {"detail_scan"}
 
 
 @pytest.mark.parametrize(

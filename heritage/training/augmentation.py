@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ class Views:
         view = self._framing(crop)(photo)
         if label == 0 and float(torch.rand(())) < self.painted_share:
             view, label = PaintedDamage()(view), 1.0
-        return self._look()(view), label
+        return self.look(view), label
 
     def _framing(self, smallest_crop: float) -> v2.Compose:
         return v2.Compose(
@@ -133,7 +134,9 @@ class Views:
             ]
         )
 
-    def _look(self) -> v2.Compose:
+    @cached_property
+    def look(self) -> v2.Compose:
+        """What changes a square view (3, s, s) uint8 in size, colour and sharpness only."""
         jitter = self.jitter
         return v2.Compose(
             [

@@ -128,3 +128,42 @@ class Step:
 
 
 Listener = Callable[[Step | EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class PointingConfig:
+    """Settings of a run that gives a checkpoint a head that points.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Views per step.
+        damaged_share: Share of views of really damaged photos, whose places are unknown.
+        painted_share: Share of the views of sound photos on which damage is painted.
+        harmless_share: Share on which something is painted that only looks like a crack.
+        shadow_share: Share over which a shadow is laid.
+        learning_rate: Peak rate of AdamW; it rises over the first steps and falls as a cosine.
+        weight_decay: Decoupled weight decay.
+        ema_decay: Decay of the running average of the weights, which is what is kept.
+        crack_weight: Weight of a painted pixel against one that is none.
+        overlap_share: Weight of the overlap (Dice) loss.
+        hottest_share: Weight of the loss on really damaged photos.
+        side_px: Side of a view.
+        seed: Seed of everything random.
+        workers: Processes that prepare views.
+    """
+
+    steps: int = 3000
+    batch_size: int = 12
+    damaged_share: float = 0.25
+    painted_share: float = 0.7
+    harmless_share: float = 0.35
+    shadow_share: float = 0.25
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    ema_decay: float = 0.995
+    crack_weight: float = 3.0
+    overlap_share: float = 0.25
+    hottest_share: float = 0.05
+    side_px: int = 256
+    seed: int = 0
+    workers: int = 0

@@ -13,7 +13,8 @@ from heritage.errors import HeritageError
 
 _HERE = Path(__file__).parent
 KEPT_CHOICES = {
-    *("checkpoint", "colour_map", "hot_only", "boxes", "training_data", "train_backbone"),
+    *("checkpoint", "colour_map", "hot_only", "boxes", "heat_method", "detail_scan"),
+    *("training_data", "train_backbone", "triage_detail"),
     *("verdict_by", "verdict_onwards", "detail_heat", "pictures_heat", "table_thumbnails"),
 }
 _PAGES = (

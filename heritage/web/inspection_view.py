@@ -11,10 +11,11 @@ import streamlit as st
 from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.figures import percent_text
+from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
 from heritage.web.frame import plain
-from heritage.web.models import heat_url, photo_url
+from heritage.web.models import duration_text, heat_url, photo_url, scan, scan_seconds
 from heritage.web.viewer import Box, compare_viewer
 
 if TYPE_CHECKING:
@@ -23,24 +24,50 @@ if TYPE_CHECKING:
 START_OPACITY_PERCENT = 60
 
 
-def show_inspection(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
-    """Shows damage %, overlay, regions, facts and downloads of one inspection."""
-    show_answer(inspection)
+def show_inspection(photo: Photo, whole: Inspection, card: ModelCard) -> None:
+    """Shows damage %, overlay, regions, facts and downloads of one inspection.
+
+    A detail scan is made where it is wanted, with the answer to the whole photo above it.
+
+    Raises:
+        HeritageError: The photo cannot be decoded at full size.
+    """
+    inspection = whole
+    answer = st.empty()
+    with answer:
+        show_answer(whole)
+    if detail_wanted():
+        inspection = scan(photo, card, whole)
+        with answer:
+            show_answer(inspection, key="answer-scan")
     for warning in inspection.warnings:
         st.warning(plain(warning), icon=":material/warning:")
     _show_overlay(photo, inspection, card, st.session_state.get("opacity", START_OPACITY_PERCENT))
 
 
-def show_answer(inspection: Inspection) -> None:
+def chosen_method() -> str:
+    """How the heat map of the whole photo is to be made."""
+    method = st.session_state.get("heat_method")
+    return method if method in METHODS else next(iter(METHODS))
+
+
+def detail_wanted() -> bool:
+    """Whether the photo is to be scanned in detail."""
+    return bool(st.session_state.get("detail_scan"))
+
+
+def show_answer(inspection: Inspection, key: str = "answer") -> None:
     """The damage percentage with its band and what it means."""
     band = BANDS[inspection.band]
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="answer"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key=key):
         st.metric("Damage", percent_text(inspection.damage_percent), width="content")
         st.metric(
             "Affected area",
             f"{inspection.affected_percent:.1f} %" if inspection.evidence else "–",
             width="content",
-            help="Share of the photo that is hot in the heat map. Heat is relative within one "
+            help="Share of the photo that is hot in the heat map."
+            if inspection.absolute
+            else "Share of the photo that is hot in the heat map. Heat is relative within one "
             "photo: use it to compare places, not photos.",
         )
         with st.container(width=560, gap=None):
@@ -74,6 +101,7 @@ def _show_overlay(
         st.session_state.setdefault(key, True)
     look = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        _choose_heat(photo, inspection, card)
         colour_map = st.selectbox(
             "Colours",
             list(COLOUR_MAPS),
@@ -94,7 +122,15 @@ def _show_overlay(
     with look:
         opacity = compare_viewer(
             photo_url=photo_url(photo.sha256, photo),
-            heat_url=heat_url(photo.sha256, card.sha256, stage, colour_map, hot_only, inspection)
+            heat_url=heat_url(
+                photo.sha256,
+                card.sha256,
+                stage,
+                inspection.method,
+                colour_map,
+                hot_only,
+                inspection,
+            )
             if inspection.evidence
             else None,
             aspect=photo.width / photo.height,
@@ -102,6 +138,9 @@ def _show_overlay(
             boxes=_boxes(inspection),
             opacity_percent=start_opacity,
             show_boxes=show_boxes,
+            scale_note="the same in every photo"
+            if inspection.absolute
+            else "relative, within this photo",
             colour_bar=[f"rgb({r} {g} {b})" for r, g, b in colour_table(colour_map)[::15]],
             key="viewer",
         )
@@ -112,6 +151,28 @@ def _show_overlay(
     with facts:
         _show_facts(photo, inspection, card)
     _show_downloads(photo, inspection, opacity, colour_map, hot_only, show_boxes)
+
+
+def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
+    """How the heat map is made; another choice inspects the photo anew."""
+    detail = st.toggle(
+        f"Detail scan, about {duration_text(scan_seconds(card, photo.width, photo.height))}",
+        key="detail_scan",
+        help="Reads the photo at full size, tile by tile and at several scales, so that fine "
+        "cracks show. Damage % stays that of the whole photo.",
+    )
+    method = st.selectbox(
+        "Heat map",
+        list(METHODS),
+        format_func=METHODS.__getitem__,
+        key="heat_method",
+        width=170,
+        disabled=detail,
+        help="How the heat of the whole photo is worked out. Grad-CAM is the one of the studies; "
+        "how well each finds cracks is told under Backbones.",
+    )
+    if detail != (inspection.method == DETAIL_SCAN) or (not detail and method != inspection.method):
+        st.rerun()
 
 
 def _chosen_stage(inspection: Inspection) -> tuple[Inspection, int]:

@@ -12,16 +12,20 @@ import streamlit as st
 
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
+from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
 from heritage.web.backbone_cards import option_text, untrained_text
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
 
-CardState = tuple[str, float, tuple[float, float]]  # hash, temperature, unsure band
+# Hash, temperature, unsure band; of the head that points, hash and hot threshold.
+CardState = tuple[str, float, tuple[float, float], *tuple[str, ...]]
 VIEW_SIDE_PX = 2560  # sharp up to about fivefold zoom
 HEAT_SIDE_PX = 512
+SCAN_SIDE_PX = 2048
 MODELS_KEPT = 3
+SCANS_KEPT = 4  # a visitor
 KEPT_FOR = "1h"  # photos and answers leave the memory after that
 
 
@@ -70,21 +74,70 @@ def show_how_to_train(name: str | None) -> None:
     st.code(f"python -m heritage train DATA --backbone {name}", language="bash")
 
 
-def inspect(photo: Photo, card: ModelCard) -> Inspection:
-    """The inspection of `photo` with `card`'s checkpoint; the model runs once per pair.
+def inspect(photo: Photo, card: ModelCard, method: str = GRAD_CAM) -> Inspection:
+    """The inspection of `photo` with `card`'s checkpoint; the model runs once for each of them.
+
+    Args:
+        method: One of `methods.METHODS`.
 
     Raises:
         HeritageError: The checkpoint cannot be loaded or the photo cannot be decoded.
     """
-    state = (card.sha256, card.temperature, card.unsure)
-    return _inspect(photo.sha256, photo.name, card.name, state, photo)
+    return _inspect(photo.sha256, photo.name, card.name, _state(card), method, photo)
 
 
 @st.cache_resource(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
 def _inspect(
-    sha256: str, photo_name: str, name: str, state: CardState, _photo: Photo
+    sha256: str, photo_name: str, name: str, state: CardState, method: str, _photo: Photo
 ) -> Inspection:
-    return inspector(name, state).inspect(_photo)
+    return inspector(name, state).inspect(_photo, method)
+
+
+def scan(photo: Photo, card: ModelCard, whole: Inspection) -> Inspection:
+    """The detail scan of `photo`, under a progress bar; kept for this visitor.
+
+    Raises:
+        HeritageError: The photo cannot be decoded at full size.
+    """
+    kept: dict[tuple[object, ...], Inspection] = st.session_state.setdefault("scans", {})
+    key = (photo.sha256, photo.name, card.name, _state(card))
+    if key not in kept:
+        reader = inspector(card.name, _state(card))
+        words = f"Detail scan, about {duration_text(scan_seconds(card, photo.width, photo.height))}"
+        bar = st.progress(0.0, words)
+
+        def advance(done: int, tiles: int) -> None:
+            bar.progress(done / tiles, f"{words}: {done} of {tiles} tiles")
+
+        found = reader.scan(photo, whole, advance)
+        bar.empty()
+        while len(kept) >= SCANS_KEPT:
+            kept.pop(next(iter(kept)))
+        kept[key] = found
+    return kept[key]
+
+
+def scan_seconds(card: ModelCard, width: int, height: int) -> float:
+    """About how long a detail scan of a photo takes on this machine.
+
+    Raises:
+        HeritageError: The checkpoint cannot be loaded.
+    """
+    return inspector(card.name, _state(card)).scan_seconds(width, height)
+
+
+def duration_text(seconds: float) -> str:
+    """A time for people, roughly."""
+    if seconds < 1.5:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _state(card: ModelCard) -> CardState:
+    pointer = tuple(str(card.pointing.get(key)) for key in ("sha256", "hot"))
+    return card.sha256, card.temperature, (card.unsure[0], card.unsure[1]), *pointer
 
 
 @st.cache_resource(max_entries=MODELS_KEPT, show_spinner=False)
@@ -108,6 +161,7 @@ def heat_url(
     sha256: str,
     weights_sha256: str,
     stage: int,
+    method: str,
     colour_map: str,
     hot_only: bool,
     _inspection: Inspection,
@@ -117,7 +171,8 @@ def heat_url(
     from heritage.overlays import colour_heat
 
     width, height = _inspection.width, _inspection.height
-    scale = HEAT_SIDE_PX / max(width, height)
+    cells = max(_inspection.grid.shape) if _inspection.method == DETAIL_SCAN else 0
+    scale = min(SCAN_SIDE_PX, max(HEAT_SIDE_PX, cells)) / max(width, height)
     heat = _inspection.heat_at(max(1, round(height * scale)), max(1, round(width * scale)))
     return data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
 

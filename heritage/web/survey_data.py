@@ -91,7 +91,7 @@ def _heated(sha256: str, run_id: int, _photo_id: int, _small: bytes) -> bytes:
     from heritage.exports import heated_thumbnail
 
     heat = store().heat(run_id, _photo_id)
-    return _small if heat is None else heated_thumbnail(_small, heat)
+    return _small if heat is None else heated_thumbnail(_small, *heat)
 
 
 @st.cache_data(max_entries=32, ttl=KEPT_FOR, show_spinner=False)

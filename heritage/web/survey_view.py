@@ -27,7 +27,7 @@ from heritage.web.survey_charts import (
     run_against_run,
 )
 from heritage.web.survey_data import handover, labels_manifest, rows_of, set_going, store
-from heritage.web.triage_input import add_photos
+from heritage.web.triage_input import add_photos, detail_switch
 
 SHOWN_EVERY_S = 2.0
 TABLE_FOLLOWS_S = 5.0
@@ -137,7 +137,8 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
 
 def _run_title(run: Run) -> str:
     when = run.created_at
-    return f"{run.card.title}, {when.day} {when:%B %Y, %H:%M} UTC"
+    title = f"{run.card.title}, detail scan" if run.detail else run.card.title
+    return f"{title}, {when.day} {when:%B %Y, %H:%M} UTC"
 
 
 # --- progress --------------------------------------------------------------------------------
@@ -385,6 +386,7 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         card = choose_checkpoint()
+        detail = detail_switch(card, survey.photos)
         if (
             st.button(
                 "Read with this backbone",
@@ -394,7 +396,7 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
             )
             and card
         ):
-            run = store().run_with(survey.id, card)
+            run = store().run_with(survey.id, card, detail=detail)
             st.session_state["survey_run"] = run.id
             set_going()
             st.rerun()

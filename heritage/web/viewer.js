@@ -63,6 +63,8 @@ function createView(section) {
     for (const layer of all(".boxes")) layer.replaceChildren(...data.boxes.map(boxElement));
     const colours = data.colour_bar.filter((colour) => CSS.supports("color", colour));
     $(".scale-bar i").style.backgroundImage = `linear-gradient(to right, ${colours.join(", ")})`;
+    $(".scale-bar small").textContent = data.scale_note;
+    $(".scale-bar").ariaLabel = `Colours of the heat from low to high, ${data.scale_note}`;
     section.hidden = false;
     show(view);
   }

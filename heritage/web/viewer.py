@@ -47,10 +47,9 @@ _HTML = """
       <input type="range" min="0" max="100" step="1" aria-label="Opacity">
       <output></output>
     </label>
-    <div class="scale-bar" role="img"
-         aria-label="Colours of the heat from low to high, relative, within this photo">
+    <div class="scale-bar" role="img">
       <span>low</span><i></i><span>high</span>
-      <small>relative, within this photo</small>
+      <small></small>
     </div>
   </div>
 </section>
@@ -85,6 +84,7 @@ def compare_viewer(
     opacity_percent: int,
     show_boxes: bool,
     colour_bar: Sequence[str],
+    scale_note: str,
     key: str,
 ) -> int:
     """Show the original and the overlay side by side, in one shared view.
@@ -102,6 +102,7 @@ def compare_viewer(
         opacity_percent: Where the slider starts, 0..100.
         show_boxes: Whether the boxes are drawn.
         colour_bar: CSS colours of the heat, low to high.
+        scale_note: What low and high mean.
         key: Streamlit key of this viewer.
 
     Returns:
@@ -124,6 +125,7 @@ def compare_viewer(
             "boxes": [asdict(box) for box in boxes] if show_boxes else [],
             "opacity": opacity_percent,
             "colour_bar": list(colour_bar),
+            "scale_note": scale_note,
         },
         default={"opacity": opacity_percent},
         on_opacity_change=lambda: None,

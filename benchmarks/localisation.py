@@ -1,0 +1,218 @@
+"""Do heat maps find the crack? Scored with masks, for every method and the detail scan.
+
+    python -m benchmarks.localisation DATA [--backbone mobilenet_v2] [--markdown]
+    python -m benchmarks.localisation DATA --choose      # the hot threshold, into the cards
+
+DATA holds `localisation/manifest.csv` with the columns `path, mask, use`. Thresholds are chosen on
+photos of use `tune`, figures are of use `score`. Beside these stand large photos, made here:
+sound facades of 6 megapixels, on each one crack, lifted from a masked photo of the same use, a few
+pixels wide.
+
+Pointing game: share of photos whose hottest place lies on the crack (Zhang et al. 2018,
+arXiv:1608.00507, without tolerance). Energy: share of the heat that lies on it (Wang et al. 2020,
+arXiv:1910.01279). IoU: overlap of crack and heat at the one threshold that is best on `tune`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from heritage.cards import list_cards, read_card, weights_dir, write_card
+from heritage.inspection import Inspection, Inspector
+from heritage.methods import METHODS
+from heritage.photos import Photo, open_photo
+from heritage.training.evaluation import bootstrap_interval
+
+LARGE_PX = (2880, 2160)
+LARGE_PHOTOS = 60
+GRAIN = 5.0  # standard deviation of the fine texture, in grey values
+THRESHOLDS = np.round(np.arange(0.02, 1.0, 0.02), 2)
+SCAN = "Detail scan"
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A photo and its crack (H, W) bool."""
+
+    photo: Photo
+    crack: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per photo: hit (N,), energy (N,), and IoU at each of `THRESHOLDS` (N, T)."""
+
+    hit: np.ndarray
+    energy: np.ndarray
+    overlap: np.ndarray
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone", action="append", help="by default all with a card")
+    parser.add_argument("--choose", action="store_true", help="write the threshold into the card")
+    given = parser.parse_args()
+    names = given.backbone or [card.name for card in list_cards() if card.pointing]
+    for name in names:
+        choose(name, given.data) if given.choose else compare(name, given.data)
+
+
+def choose(name: str, data: Path) -> None:
+    """Writes the threshold that is best on `tune` into the card, the scan's hot threshold."""
+    card = read_card(weights_dir() / f"{name}.json")
+    write_card(replace(card, pointing={**card.pointing, "hot": 0.5}), weights_dir())
+    inspector = Inspector(name)
+    scores = score(masked(data, "tune"), methods(inspector)[SCAN])
+    best = float(THRESHOLDS[scores.overlap.mean(0).argmax()])
+    print(f"{name}: hot from {best:.2f}")
+    write_card(replace(card, pointing={**card.pointing, "hot": best}), weights_dir())
+
+
+def compare(name: str, data: Path) -> None:
+    """Prints one table."""
+    inspector = Inspector(name)
+    print(f"\n{inspector.card.title}\n")
+    print("| Photos | n | Heat map | pointing game | energy | IoU | seconds a photo |")
+    print("|---|--:|---|--:|--:|--:|--:|")
+    for title, make in (("masonry cracks", masked), ("large, made", large)):
+        tune, held = list(make(data, "tune")), list(make(data, "score"))
+        share = np.mean([item.crack.mean() for item in held])
+        print(f"| {title} | {len(held)} | *chance* | {share:.4f} | {share:.4f} | | |")
+        for method, heat_of in methods(inspector).items():
+            threshold = score(tune, heat_of).overlap.mean(0).argmax()
+            found = score(held, heat_of)
+            cells = [told(found.hit), told(found.energy), told(found.overlap[:, threshold])]
+            print(
+                f"| {title} | {len(held)} | {method} | {' | '.join(cells)} | {found.seconds:.3f} |",
+                flush=True,
+            )
+
+
+def methods(inspector: Inspector) -> dict[str, Callable[[Photo], Inspection]]:
+    """Title and function of everything that is compared."""
+    found: dict[str, Callable[[Photo], Inspection]] = {
+        title: lambda photo, method=method: inspector.inspect(photo, method)
+        for method, title in METHODS.items()
+    }
+    return found | {SCAN: inspector.scan}
+
+
+def score(items: Any, inspect: Callable[[Photo], Inspection]) -> Scores:
+    hits, energies, overlaps, seconds = [], [], [], []
+    for item in items:
+        started = time.perf_counter()
+        found = inspect(item.photo)
+        seconds.append(time.perf_counter() - started)
+        heat = found.heatmap
+        hits.append(float(item.crack.flat[heat.argmax()]))
+        energies.append(float(heat[item.crack].sum() / max(heat.sum(), 1e-9)))
+        inside = np.histogram(heat[item.crack], [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
+        above = np.histogram(heat, [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
+        overlaps.append(inside / (above + item.crack.sum() - inside))
+    return Scores(np.array(hits), np.array(energies), np.stack(overlaps), float(np.median(seconds)))
+
+
+def told(values: np.ndarray) -> str:
+    """Mean with its 95 % interval."""
+    figure = bootstrap_interval(values)
+    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+
+
+def masked(data: Path, use: str) -> Iterator[Masked]:
+    """The photos with masks of one use."""
+    for row in rows(data / "localisation" / "manifest.csv"):
+        if row["use"] == use:
+            yield Masked(open_photo(data / row["path"]), _mask(data / row["mask"]))
+
+
+def large(data: Path, use: str) -> Iterator[Masked]:
+    """Large sound facades with one crack each; of `score` from the split test, else validation."""
+    rng = np.random.default_rng({"tune": 0, "score": 1}[use])
+    split = "test" if use == "score" else "validation"
+    facades = [
+        row
+        for row in rows(data / "manifest.csv")
+        if row["split"] == split and row["label"] == "sound" and "facade" in row["source"]
+    ]
+    grounds = [
+        row
+        for row in rows(data / "manifest.csv")
+        if row["split"] == split and row["label"] == "sound" and row["kind"] == "surface"
+    ]
+    cracks = list(masked(data, use))
+    for number in range(LARGE_PHOTOS):
+        facade = _pixels(data / facades[rng.integers(len(facades))]["path"])
+        grain = _pixels(data / grounds[rng.integers(len(grounds))]["path"])
+        crack = cracks[rng.integers(len(cracks))]
+        pixels, mask = with_crack(with_grain(facade, grain), crack, rng)
+        yield Masked(_photo(pixels, f"{use}{number}"), mask)
+
+
+def with_grain(facade: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """A small facade at `LARGE_PX`, with the fine texture of a sound wall, RGB float32."""
+    wide = Image.fromarray(facade).resize(LARGE_PX, Image.Resampling.BICUBIC)
+    fine = grain.mean(2) - ndimage.gaussian_filter(grain.mean(2), 2)
+    fine = (GRAIN * fine / max(fine.std(), 1)).clip(-2 * GRAIN, 2 * GRAIN)
+    width, height = LARGE_PX
+    pads = ((0, height), (0, width))
+    tiled = np.pad(fine, pads, mode="symmetric")[:height, :width]
+    return np.asarray(wide, np.float32) + tiled[..., None]
+
+
+def with_crack(
+    ground: np.ndarray, crack: Masked, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lays a crack, as dark against its own wall as it was, somewhere on a wall."""
+    pixels = crack.photo.pixels().astype(np.float32) + 1
+    height, width = crack.crack.shape
+    near = ndimage.binary_dilation(crack.crack, iterations=2)
+    wall = pixels * ~near[..., None]
+    known = ndimage.gaussian_filter((~near).astype(np.float32), 8)
+    around = np.stack([ndimage.gaussian_filter(wall[..., c], 8) for c in range(3)], 2)
+    darker = np.clip(pixels / (around / known[..., None].clip(1e-3) + 1), 0.02, 1.5)
+    soft = ndimage.gaussian_filter(near.astype(np.float32), 1)[..., None]
+    top = rng.integers(0, ground.shape[0] - height + 1)
+    left = rng.integers(0, ground.shape[1] - width + 1)
+    there = (slice(top, top + height), slice(left, left + width))
+    made = ground.copy()
+    made[there] *= 1 + soft * (darker - 1)
+    mask = np.zeros(ground.shape[:2], bool)
+    mask[there] = crack.crack
+    return made.clip(0, 255).astype(np.uint8), mask
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _mask(path: Path) -> np.ndarray:
+    with Image.open(path) as im:
+        return np.asarray(im.convert("L")) > 127
+
+
+def _pixels(path: Path) -> np.ndarray:
+    return open_photo(path).pixels()
+
+
+def _photo(pixels: np.ndarray, name: str) -> Photo:
+    from heritage.exports import encode_png
+
+    return open_photo(encode_png(pixels), f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import save_untrained, wall
+
+from heritage.backbones import BACKBONES, CASCADE
+from heritage.cards import ModelCard, read_card
+from heritage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, save_pointer
+from heritage.classifiers import build_classifier
+from heritage.cli import main
+from heritage.engines import Engine
+from heritage.errors import BackboneError, CheckpointError
+from heritage.pointing import PointingFeatures, PointingHead, sequence_of, tap_points
+from heritage.training.config import PointingConfig
+from heritage.training.datasets import PhotoCache, read_samples
+from heritage.training.pointing import fit_pointing
+from heritage.training.synthetic import cast_shadow, paint_damage_and_mask, paint_harmless
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", sorted(set(BACKBONES) - {CASCADE}))
+def test_every_backbone_can_be_given_a_head(name):
+    backbone = BACKBONES[name]
+    torch.manual_seed(0)
+    model = build_classifier(backbone).requires_grad_(False).eval()
+    taps, depths = tap_points(model.features, backbone)
+    assert list(taps) == sorted(taps)
+    assert len(taps) >= 3
+    head = PointingHead(depths).requires_grad_(False).eval()
+    x = torch.randn(2, 3, 160, 224, generator=torch.Generator().manual_seed(1))
+    heat = PointingFeatures(model.features, taps, head)(x)
+    assert heat.shape[0] == 2
+    for got, side in zip(heat.shape[1:], (160, 224), strict=True):
+        assert side / 4 * 0.85 <= got <= side / 4
+    card = ModelCard(name=name, backbone=name, sha256="", parameters=1)
+    engine = Engine(Checkpoint(model, backbone, card, head), "cpu")
+    assert (engine.point(x) - heat).abs().max() <= 1e-3 * heat.abs().max()
+
+
+def test_a_cascade_is_no_sequence_to_be_read():
+    features = build_classifier(BACKBONES[CASCADE]).features
+    with pytest.raises(BackboneError, match="no head that points"):
+        sequence_of(features, BACKBONES[CASCADE])
+
+
+@pytest.fixture(scope="module")
+def pointed(tmp_path_factory):
+    """A checkpoint, and toy photos in a folder."""
+    from helpers import labelled_folder
+
+    root = tmp_path_factory.mktemp("pointed")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_untrained(root / "weights", auroc=0.5)
+    return root / "weights", labelled_folder(root / "toy")
+
+
+def test_the_command_leaves_the_checkpoint_as_it_is_but_for_its_head(pointed, capsys):
+    weights, toy = pointed
+    before = (weights / "mobilenet_v2.safetensors").read_bytes()
+    command = ["train-pointing", str(toy), "--backbone", "mobilenet_v2", "--weights", str(weights)]
+    assert main([*command, "--steps", "3", "--batch-size", "2"]) == 0
+    assert capsys.readouterr().out.strip().endswith("mobilenet_v2.pointer.safetensors")
+    assert (weights / "mobilenet_v2.safetensors").read_bytes() == before
+    checkpoint = load_checkpoint("mobilenet_v2", weights)
+    assert checkpoint.pointer is not None
+    assert not checkpoint.pointer.training
+    made = checkpoint.card.pointing
+    assert made["settings"]["steps"] == 3
+    assert made["photos"] == 24
+    assert made["command"].startswith("python -m heritage train-pointing toy")
+
+    # A checkpoint trained anew has other features, which the old head cannot read.
+    save_checkpoint(checkpoint.model, checkpoint.card, weights)
+    assert load_checkpoint("mobilenet_v2", weights).pointer is None
+
+
+def test_it_learns_where_painted_damage_is(pointed):
+    _, toy = pointed
+    checkpoint = load_checkpoint("mobilenet_v2", ROOT / "weights")
+    config = PointingConfig(steps=150, batch_size=6, side_px=96, ema_decay=0.8)
+    samples = read_samples(toy)
+    cache = PhotoCache(448)
+    head = fit_pointing(checkpoint, samples, cache, config)
+    engine = Engine(Checkpoint(checkpoint.model, checkpoint.backbone, checkpoint.card, head), "cpu")
+    rng = np.random.default_rng(5)
+    inside, outside = [], []
+    for seed in range(8):
+        painted, mask = paint_damage_and_mask(wall(False, (96, 96), seed), rng)
+        x = torch.from_numpy(painted).permute(2, 0, 1)[None]
+        heat = engine.point((x.float() / 255 - 0.45) / 0.225)[0]
+        near = torch.nn.functional.adaptive_max_pool2d(
+            torch.from_numpy(mask.astype(np.float32))[None, None], heat.shape
+        )[0, 0].bool()
+        inside.append(heat[near].mean().item())
+        outside.append(heat[~near].mean().item())
+    assert np.mean(inside) > np.mean(outside) + 0.3
+
+
+@pytest.mark.parametrize("harm", ["gone", "another", "other layers"])
+def test_a_head_that_does_not_belong_is_refused(pointed, tmp_path, harm):
+    weights, _ = pointed
+    for name in ("mobilenet_v2.safetensors", "mobilenet_v2.json"):
+        (tmp_path / name).write_bytes((weights / name).read_bytes())
+    card = read_card(tmp_path / "mobilenet_v2.json")
+    depths = (24, 32, 96, 1280) if harm != "other layers" else (24, 32, 96, 640)
+    save_pointer(card, PointingHead(depths), {}, tmp_path)
+    path = tmp_path / "mobilenet_v2.pointer.safetensors"
+    if harm == "gone":
+        path.unlink()
+    elif harm == "another":
+        path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CheckpointError, match=r"mobilenet_v2\.pointer\.safetensors"):
+        load_checkpoint("mobilenet_v2", tmp_path)
+
+
+@pytest.mark.parametrize("hot", [0, 1, "half", None])
+def test_a_card_whose_hot_threshold_makes_no_sense_is_refused(pointed, tmp_path, hot):
+    weights, _ = pointed
+    values = json.loads((weights / "mobilenet_v2.json").read_text())
+    values["pointing"] = {"sha256": "0" * 64, "hot": hot}
+    (tmp_path / "mobilenet_v2.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError):
+        read_card(tmp_path / "mobilenet_v2.json")
+
+
+def test_paint_lies_where_the_mask_says():
+    within = without = 0.0
+    for seed in range(30):
+        view = wall(False, (160, 160), seed)
+        painted, mask = paint_damage_and_mask(view, np.random.default_rng(seed))
+        changed = np.abs(painted.astype(int) - view).max(2)
+        within += changed[mask].sum() / max(mask.sum(), 1)  # a crack may begin and end at the rim
+        without += changed[~mask].mean()
+    assert within > 8 * without
+
+
+@pytest.mark.parametrize("paint", [paint_harmless, cast_shadow])
+def test_harmless_paint_changes_the_view_and_keeps_its_form(paint):
+    view = wall(False, (160, 160))
+    painted = paint(view, np.random.default_rng(2))
+    assert painted.shape == view.shape
+    assert painted.dtype == np.uint8
+    assert (painted != view).any()

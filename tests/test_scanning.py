@@ -1,0 +1,161 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import crack_photo, save_untrained, wall
+from PIL import Image
+from torch.nn import functional
+
+from heritage import Inspector
+from heritage.backbones import get_backbone
+from heritage.checkpoints import load_checkpoint, save_pointer
+from heritage.exports import encode_png
+from heritage.inspection import PASSED_OVER
+from heritage.photos import open_photo
+from heritage.pointing import PointingHead, tap_points
+from heritage.scanning import CELL_PX, MAX_PIXELS, plan_scan, scan
+
+MOBILE = get_backbone("mobilenet_v2")
+SIZES = [(6000, 4000), (4000, 6000), (224, 224), (300, 1111), (33, 600), (1023, 767), (449, 448)]
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "xception", "alexnet"])
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_cover_every_cell_of_every_level(size, backbone):
+    plan = plan_scan(*size, get_backbone(backbone))
+    for level, (height, width) in enumerate(plan.levels):
+        cells = np.zeros((height // CELL_PX, width // CELL_PX), int)
+        places = plan.places(level)
+        rows, columns = (min(plan.tile_px, length) // CELL_PX for length in (height, width))
+        for top, left in places:
+            assert top % CELL_PX == left % CELL_PX == 0
+            assert top + rows * CELL_PX <= height
+            assert left + columns * CELL_PX <= width
+            cells[top // CELL_PX :, left // CELL_PX :][:rows, :columns] += 1
+        assert cells.min() >= 1
+        assert len(places) == len(set(places))
+    assert plan.tiles == sum(len(plan.places(level)) for level in range(len(plan.levels)))
+
+
+def test_a_large_photo_is_read_at_full_size_and_a_vast_one_at_what_memory_allows():
+    assert plan_scan(6000, 4000, MOBILE).levels[0] == (4000, 6000)
+    height, width = plan_scan(20_000, 12_000, MOBILE).levels[0]
+    assert width * height <= MAX_PIXELS * 1.001
+    assert width / height == pytest.approx(20 / 12, abs=1e-3)
+
+
+def test_there_are_two_scales_or_more():
+    for size in SIZES:
+        levels = plan_scan(*size, MOBILE).levels
+        assert len(levels) >= 2
+        for larger, smaller in pairwise(levels):
+            assert larger[0] / smaller[0] == pytest.approx(2, rel=0.05)
+
+
+def darkness(x):
+    """What a head would say that sees how dark each cell is, and nothing around it."""
+    return functional.avg_pool2d((-x).mean(1, keepdim=True), CELL_PX)[:, 0]
+
+
+def test_stitched_tiles_are_the_map_of_the_whole():
+    pixels = wall(True, (1330, 900), seed=3)
+    plan = plan_scan(1330, 900, MOBILE)
+    assert plan.tiles > 6
+    found = scan(pixels, plan, darkness, MOBILE)
+    assert found.shape == plan.cells
+    whole = np.zeros(plan.cells, np.float32)
+    for height, width in plan.levels:
+        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        mean, deviation = (np.array(v, np.float32) for v in (MOBILE.mean, MOBILE.std))
+        x = (np.asarray(picture, np.float32) / 255 - mean) / deviation
+        level = darkness(torch.from_numpy(x).permute(2, 0, 1)[None])[0].numpy()
+        grown = Image.fromarray(level).resize(plan.cells[::-1], Image.Resampling.BILINEAR)
+        whole += np.asarray(grown) / len(plan.levels)
+    assert np.abs(found - whole).max() < 0.02, "a seam"
+
+
+def test_progress_is_told_up_to_the_last_tile():
+    plan = plan_scan(1330, 900, MOBILE)
+    told = []
+    scan(wall(False, (1330, 900)), plan, darkness, MOBILE, told.append)
+    assert told == sorted(set(told))
+    assert told[-1] == plan.tiles
+
+
+@pytest.fixture(scope="module")
+def pointing_weights(tmp_path_factory):
+    """An untrained checkpoint whose head that points answers to what is unlike the wall."""
+    folder = tmp_path_factory.mktemp("pointing")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_untrained(folder, auroc=0.5)
+        checkpoint = load_checkpoint("mobilenet_v2", folder)
+        head = PointingHead(tap_points(checkpoint.model.features, MOBILE)[1])
+        head.eval()
+    save_pointer(checkpoint.card, head, {"command": "a test"}, folder)
+    return folder
+
+
+def test_damage_percent_and_band_stay_those_of_the_whole_photo(pointing_weights):
+    inspector = Inspector(folder=pointing_weights)
+    photo = open_photo(crack_photo(size=(900, 700)), "tower.jpg")
+    whole = inspector.inspect(photo)
+    found = inspector.scan(photo)
+    assert (found.damage_percent, found.band) == (whole.damage_percent, whole.band)
+    assert found.method == "detail_scan"
+    assert found.whole == whole
+    assert found.absolute
+    assert found.grid.shape == (700 // CELL_PX, 900 // CELL_PX)
+    assert found.heatmap.shape == (700, 900)
+    assert 0 <= found.heatmap.min() <= found.heatmap.max() <= 1
+    assert "grid" not in found.as_dict()
+    assert "whole" not in found.as_dict()
+
+
+def test_the_hot_threshold_of_the_card_is_where_heat_turns_hot(pointing_weights, tmp_path):
+    card = load_checkpoint("mobilenet_v2", pointing_weights).card
+    for file in pointing_weights.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    photo = open_photo(crack_photo(size=(900, 700)), "tower.jpg")
+    plain = Inspector(folder=pointing_weights).scan(photo).grid
+    hot = float(np.quantile(plain, 0.9))
+    head = load_checkpoint("mobilenet_v2", pointing_weights).pointer
+    save_pointer(card, head, {"hot": hot}, tmp_path)
+    shifted = Inspector(folder=tmp_path).scan(photo)
+    assert shifted.affected_percent == pytest.approx(10, abs=0.5)
+    assert np.array_equal(plain >= hot, shifted.grid >= 0.5)
+
+
+def test_without_a_head_that_points_grad_cam_is_stitched(weights_dir):
+    inspector = Inspector(folder=weights_dir)
+    photo = open_photo(crack_photo(size=(900, 700)), "tower.jpg")
+    found = inspector.scan(photo)
+    assert found.method == "detail_scan"
+    assert not found.absolute
+    assert found.damage_percent == inspector.inspect(photo).damage_percent
+    assert found.grid.shape == (175, 225)
+
+
+def test_a_sound_answer_says_so_where_the_scan_found_places(pointing_weights, tmp_path):
+    card = load_checkpoint("mobilenet_v2", pointing_weights).card
+    for file in pointing_weights.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    head = load_checkpoint("mobilenet_v2", pointing_weights).pointer
+    photo = open_photo(encode_png(wall(True, (600, 500), seed=1)), "tower.png")
+    for bias, told in ((9.0, True), (-9.0, False)):
+        head.logit.bias.fill_(bias)
+        save_pointer(card, head, {}, tmp_path)
+        inspector = Inspector(folder=tmp_path)
+        whole = inspector.inspect(photo)
+        # The checkpoint is untrained: what it says of the photo is set here.
+        calm = Inspector(folder=tmp_path).scan(photo, whole)
+        expected = told and whole.band == "Sound"
+        assert (PASSED_OVER in calm.warnings) == expected
+        assert calm.evidence == told
+
+
+def test_the_time_told_before_grows_with_the_photo(weights_dir):
+    inspector = Inspector(folder=weights_dir)
+    small, large = inspector.scan_seconds(640, 480), inspector.scan_seconds(6000, 4000)
+    assert 0 < small < large
