@@ -1,6 +1,6 @@
 """Do heat maps find the crack? Scored with masks, for every method and the detail scan.
 
-    python -m benchmarks.localisation DATA [--backbone mobilenet_v2] [--markdown]
+    python -m benchmarks.localisation DATA [--backbone mobilenet_v2] [--update-cards]
     python -m benchmarks.localisation DATA --choose      # the hot threshold, into the cards
 
 DATA holds `localisation/manifest.csv` with the columns `path, mask, use`. Thresholds are chosen on
@@ -28,13 +28,14 @@ from PIL import Image
 from scipy import ndimage
 
 from heritage.cards import list_cards, read_card, weights_dir, write_card
+from heritage.figures import localisation_tables
 from heritage.inspection import Inspection, Inspector
 from heritage.methods import METHODS
 from heritage.photos import Photo, open_photo
 from heritage.training.evaluation import bootstrap_interval
 
 LARGE_PX = (2880, 2160)
-LARGE_PHOTOS = 60
+LARGE_PHOTOS = 30
 GRAIN = 5.0  # standard deviation of the fine texture, in grey values
 THRESHOLDS = np.round(np.arange(0.02, 1.0, 0.02), 2)
 SCAN = "Detail scan"
@@ -63,15 +64,21 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", action="append", help="by default all with a card")
     parser.add_argument("--choose", action="store_true", help="write the threshold into the card")
+    parser.add_argument("--update-cards", action="store_true", help="write the figures into it")
     given = parser.parse_args()
-    names = given.backbone or [card.name for card in list_cards() if card.pointing]
+    names = given.backbone or [card.name for card in list_cards()]
     for name in names:
-        choose(name, given.data) if given.choose else compare(name, given.data)
+        if given.choose:
+            choose(name, given.data)
+        else:
+            compare(name, given.data, given.update_cards)
 
 
 def choose(name: str, data: Path) -> None:
     """Writes the threshold that is best on `tune` into the card, the scan's hot threshold."""
     card = read_card(weights_dir() / f"{name}.json")
+    if not card.pointing:
+        return
     write_card(replace(card, pointing={**card.pointing, "hot": 0.5}), weights_dir())
     inspector = Inspector(name)
     scores = score(masked(data, "tune"), methods(inspector)[SCAN])
@@ -80,24 +87,28 @@ def choose(name: str, data: Path) -> None:
     write_card(replace(card, pointing={**card.pointing, "hot": best}), weights_dir())
 
 
-def compare(name: str, data: Path) -> None:
-    """Prints one table."""
+def compare(name: str, data: Path, update: bool) -> None:
+    """Prints one table, and writes it into the card if asked to."""
     inspector = Inspector(name)
-    print(f"\n{inspector.card.title}\n")
-    print("| Photos | n | Heat map | pointing game | energy | IoU | seconds a photo |")
-    print("|---|--:|---|--:|--:|--:|--:|")
-    for title, make in (("masonry cracks", masked), ("large, made", large)):
+    found: dict[str, Any] = {}
+    for title, make in (("masonry cracks", masked), ("large photos, made", large)):
         tune, held = list(make(data, "tune")), list(make(data, "score"))
-        share = np.mean([item.crack.mean() for item in held])
-        print(f"| {title} | {len(held)} | *chance* | {share:.4f} | {share:.4f} | | |")
+        chance = float(np.mean([item.crack.mean() for item in held]))
+        found[title] = {"n": len(held), "chance": round(chance, 5), "methods": {}}
         for method, heat_of in methods(inspector).items():
-            threshold = score(tune, heat_of).overlap.mean(0).argmax()
-            found = score(held, heat_of)
-            cells = [told(found.hit), told(found.energy), told(found.overlap[:, threshold])]
-            print(
-                f"| {title} | {len(held)} | {method} | {' | '.join(cells)} | {found.seconds:.3f} |",
-                flush=True,
-            )
+            best = int(score(tune, heat_of).overlap.mean(0).argmax())
+            scores = score(held, heat_of)
+            found[title]["methods"][method] = {
+                "pointing_game": bootstrap_interval(scores.hit),
+                "energy": bootstrap_interval(scores.energy),
+                "iou": bootstrap_interval(scores.overlap[:, best]),
+                "threshold": float(THRESHOLDS[best]),
+                "seconds_a_photo": round(scores.seconds, 4),
+            }
+    card = replace(inspector.card, localisation=found)
+    print(localisation_tables([card]), flush=True)
+    if update:
+        write_card(card, weights_dir())
 
 
 def methods(inspector: Inspector) -> dict[str, Callable[[Photo], Inspection]]:
@@ -122,12 +133,6 @@ def score(items: Any, inspect: Callable[[Photo], Inspection]) -> Scores:
         above = np.histogram(heat, [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
         overlaps.append(inside / (above + item.crack.sum() - inside))
     return Scores(np.array(hits), np.array(energies), np.stack(overlaps), float(np.median(seconds)))
-
-
-def told(values: np.ndarray) -> str:
-    """Mean with its 95 % interval."""
-    figure = bootstrap_interval(values)
-    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
 
 
 def masked(data: Path, use: str) -> Iterator[Masked]:

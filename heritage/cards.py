@@ -51,6 +51,8 @@ class ModelCard:
         comparison: Paired tests against other checkpoints on the same photos.
         pointing: Of a checkpoint with a head that points: the hash of its file, how it was made,
             and from which of its values on a place counts as hot.
+        localisation: Per set of photos with masks: n, chance, and how well each kind of heat map
+            finds the crack, with 95 % intervals.
         licence: Terms of the weights, and what they were started from.
         limits: What the model cannot see, in plain words.
         command: The command that made the checkpoint.
@@ -76,6 +78,7 @@ class ModelCard:
     speed: dict[str, Any] = field(default_factory=dict)
     comparison: dict[str, Any] = field(default_factory=dict)
     pointing: dict[str, Any] = field(default_factory=dict)
+    localisation: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     limits: tuple[str, ...] = ()
     command: str = ""
@@ -174,6 +177,7 @@ def _check_types(card: ModelCard) -> None:
         (card.speed, dict),
         (card.comparison, dict),
         (card.pointing, dict),
+        (card.localisation, dict),
         (card.precision, str),
         *((limit, str) for limit in card.limits),
     ):
@@ -208,6 +212,10 @@ def _check_types(card: ModelCard) -> None:
         _check_number(card.pointing["hot"])
         if not isinstance(card.pointing["sha256"], str) or not 0 < card.pointing["hot"] < 1:
             raise ValueError("its head that points makes no sense")
+    for found in card.localisation.values():
+        _check_number(found["chance"])
+        for figures in found["methods"].values():
+            _check_figures({"n": found["n"]} | figures)
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:

@@ -209,6 +209,7 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
         "mean": entry.mean,
         "std": entry.std,
         "pointing": {},  # a head of other weights
+        "localisation": {},
     }
     card = ModelCard(**values)
     write_atomically(folder / f"{card.name}.safetensors", data)

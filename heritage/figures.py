@@ -55,6 +55,50 @@ def percent_text(percent: float) -> str:
     return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
 
 
+LOCALISATION_TITLES = {
+    "pointing_game": "Pointing game",
+    "energy": "Energy",
+    "iou": "IoU",
+}
+
+
+def localisation_rows(card: ModelCard) -> list[dict[str, str]]:
+    """How well each kind of heat map finds the crack, a line each, for tables."""
+    rows = []
+    for photos, found in card.localisation.items():
+        for method, figures in found["methods"].items():
+            told = {
+                title: "{value:.3f} [{low:.3f}–{high:.3f}]".format(**figures[key])
+                for key, title in LOCALISATION_TITLES.items()
+            }
+            seconds = f"{figures['seconds_a_photo']:.2f}"
+            rows.append(
+                {"Photos": f"{photos}, n = {found['n']}", "Heat map": method}
+                | told
+                | {"Seconds a photo": seconds}
+            )
+    return rows
+
+
+def localisation_tables(cards: list[ModelCard]) -> str:
+    """The tables of docs/localisation.md, one per checkpoint that was measured."""
+    parts = []
+    for card in cards:
+        rows = localisation_rows(card)
+        if not rows:
+            continue
+        chances = "; ".join(
+            f"{photos}: {found['chance']:.4f}" for photos, found in card.localisation.items()
+        )
+        lines = [
+            f"| {' | '.join(rows[0])} |",
+            "|---|---|--:|--:|--:|--:|",
+            *(f"| {' | '.join(row.values())} |" for row in rows),
+        ]
+        parts.append(f"### {card.title}\n\n" + "\n".join(lines) + f"\n\nChance: {chances}.")
+    return "\n\n".join(parts)
+
+
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 README_SOURCES = ("quake-triage", "old-city-wall")
 

@@ -1,4 +1,4 @@
-"""Writes the cards' figures into the README; with --check, only says whether they agree."""
+"""Writes the cards' figures into README and docs; with --check, only says whether they agree."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from heritage.cards import list_cards  # noqa: E402
-from heritage.figures import figures_table, replace_figures  # noqa: E402
+from heritage.figures import figures_table, localisation_tables, replace_figures  # noqa: E402
 
-README = ROOT / "README.md"
+TABLES = {ROOT / "README.md": figures_table, ROOT / "docs/localisation.md": localisation_tables}
 
 
 def main() -> int:
-    """Returns 0, or 1 if --check finds that README and cards disagree."""
-    text = README.read_text(encoding="utf-8")
-    fresh = replace_figures(text, figures_table(list_cards(ROOT / "weights")))
-    if "--check" in sys.argv:
-        return int(fresh != text)
-    README.write_text(fresh, encoding="utf-8", newline="\n")
-    return 0
+    """Returns 0, or 1 if --check finds that a text and the cards disagree."""
+    cards = list_cards(ROOT / "weights")
+    stale = 0
+    for path, table in TABLES.items():
+        text = path.read_text(encoding="utf-8")
+        fresh = replace_figures(text, table(cards))
+        stale |= int(fresh != text)
+        if "--check" not in sys.argv:
+            path.write_text(fresh, encoding="utf-8", newline="\n")
+    return stale if "--check" in sys.argv else 0
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ KEYS = [
         "latitude",
         "longitude",
         "warnings",
+        "method",
+        "absolute",
     ),
 ]
 

@@ -9,7 +9,13 @@ import streamlit as st
 
 from heritage.backbones import BACKBONES, get_backbone
 from heritage.cards import ModelCard, file_size_mb, list_cards
-from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text, value_percent
+from heritage.figures import (
+    FIGURE_TITLES,
+    SPLIT_TITLES,
+    interval_text,
+    localisation_rows,
+    value_percent,
+)
 from heritage.studies import PUBLISHED
 from heritage.web.charts import (
     PLAIN,
@@ -148,6 +154,8 @@ def _show_card(card: ModelCard) -> None:
             _show_split(card, split)
         if card.heat_maps:
             _show_faithfulness(card)
+        if card.localisation:
+            _show_localisation(card)
         _show_sources(card)
         _show_mistakes(card)
         _show_comparison_with_others(card)
@@ -222,6 +230,23 @@ def _show_faithfulness(card: ModelCard) -> None:
         f"{card.heat_maps.get('n', 0)} damaged photos. Where the hottest places are blurred first "
         "the damage % should fall sooner than where places are blurred at random, and rise sooner "
         "when they are shown first."
+    )
+
+
+def _show_localisation(card: ModelCard) -> None:
+    st.markdown("#### Does the heat lie on the crack?")
+    st.table(
+        pd.DataFrame(
+            [
+                {title: plain(words) for title, words in row.items()}
+                for row in localisation_rows(card)
+            ]
+        ).set_index("Photos")
+    )
+    st.caption(
+        "On photos whose cracks somebody has outlined. Pointing game: how often the hottest place "
+        "lies on the crack. Energy: how much of the heat does. IoU: how far crack and hot area "
+        "cover each other."
     )
 
 
