@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench evaluate samples guide clean
+.PHONY: help run test lint audit format bench evaluate samples guide clean
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive heritage pages scripts benchmarks app.py
+
+audit: .venv/installed-dev ## Ask the advisory service about known holes in the libraries
+	$(BIN)/pip-audit --requirement requirements.txt
 
 format: .venv/installed-dev ## Put the code into its usual form
 	$(BIN)/ruff check --fix .

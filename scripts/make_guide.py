@@ -275,7 +275,7 @@ def _wait_for(url: str, process: psutil.Popen, log: Path) -> None:
     end = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=5):  # nosec B310
                 return
         except OSError:
             time.sleep(0.5)
