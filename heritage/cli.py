@@ -1,4 +1,4 @@
-"""The same work from the shell: `inspect | triage | train | evaluate | backbones`."""
+"""The same work from the shell: `inspect | triage | train | evaluate | backbones | doctor`."""
 
 from __future__ import annotations
 
@@ -150,6 +150,9 @@ def _parser() -> argparse.ArgumentParser:
             help=POINTING_HELP[option],
         )
     pointing.set_defaults(run=_train_pointing)
+
+    doctor = commands.add_parser("doctor", help="is everything in order here, and what to do")
+    doctor.set_defaults(run=_doctor)
 
     evaluate = commands.add_parser("evaluate", help="score checkpoints on labelled photos")
     evaluate.add_argument("data", type=Path, metavar="DATA")
@@ -492,6 +495,18 @@ def _device(asked: str) -> str:
     if asked == "cuda" and not torch.cuda.is_available():
         raise TrainingError("cuda", "there is no such device here", "use --device cpu")
     return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _doctor(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.doctor import examine
+
+    status = OK
+    for found in examine():
+        print(f"{'ok   ' if found.good else 'WRONG'}  {found.what}: {found.words}", flush=True)
+        if not found.good:
+            print(f"       → {found.advice}")
+            status = SOME_FAILED
+    return status
 
 
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
