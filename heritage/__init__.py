@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
 
 __all__ = ["Inspection", "Inspector"]
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,10 @@ class HeritageError(Exception):
         super().__init__(f"{self.subject}: {reason}; {advice}")
 
 
+class AccessError(HeritageError):
+    """Something that this visitor's role does not allow."""
+
+
 class PhotoError(HeritageError):
     """A photo that cannot be read, or should not be."""
 

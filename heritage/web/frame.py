@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
 from heritage.errors import HeritageError
+from heritage.web.access import admit, show_who
 
 _HERE = Path(__file__).parent
 KEPT_CHOICES = {
@@ -36,6 +37,7 @@ def frame(title: str) -> None:
         layout="wide",
         initial_sidebar_state="collapsed",
     )
+    admit()
     for key in KEPT_CHOICES & st.session_state.keys():
         # Assigning it anew makes Streamlit keep a choice whose widget this page does not show.
         st.session_state[key] = st.session_state[key]
@@ -47,6 +49,7 @@ def frame(title: str) -> None:
         with suppress(StreamlitPageNotFoundError):
             for page, label, icon in _PAGES:
                 st.page_link(page, label=label, icon=icon, width="content")
+        show_who()
 
 
 def go_to_new_triage() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from heritage.access import Role
 from heritage.bands import BANDS
 from heritage.figures import percent_text
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
 from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey
+from heritage.web.access import may, visitor
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
@@ -402,7 +404,12 @@ def _show_answer(row: PriorityRow) -> None:
 
 def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> None:
     st.markdown("#### Your verdict")
-    who = st.text_input("Your name", key="verdict_by", width=240, placeholder="who says so")
+    if not may(Role.INSPECTOR):
+        st.caption("Verdicts are given by inspectors.")
+        return
+    who = visitor().name or st.text_input(
+        "Your name", key="verdict_by", width=240, placeholder="who says so"
+    )
     note_key = f"note_{row.photo_id}"
     drafts = st.session_state.setdefault("note_drafts", {})  # kept while other photos are looked at
     st.session_state.setdefault(note_key, drafts.get(row.photo_id, row.note))

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from heritage.access import GuardedStore, Visitor, note
 from heritage.cards import write_atomically
 from heritage.errors import StoreError
 from heritage.priority import PriorityRow, ranked
 from heritage.sources import photo_root
 from heritage.store.database import LABELS
 from heritage.surveys import Run, Survey, SurveyStore
+from heritage.web.access import visitor
 from heritage.worker import ensure_worker
 
 if TYPE_CHECKING:
@@ -23,14 +25,32 @@ KEPT_FOR = "1h"
 PICTURE_SIDE_PX = 1280
 
 
-@st.cache_resource(show_spinner=False)
-def store() -> SurveyStore:
-    """The store of all surveys.
+def store() -> GuardedStore:
+    """The store of all surveys, as this visitor may use it.
 
     Raises:
         StoreError: The database cannot be opened.
     """
+    return GuardedStore(_store(), visitor())
+
+
+@st.cache_resource(show_spinner=False)
+def _store() -> SurveyStore:
     return SurveyStore()
+
+
+def undo_creation(survey: Survey) -> None:
+    """Removes a survey that could not be filled, whoever began it."""
+    _store().delete_survey(survey.id)
+
+
+def note_export(who: Visitor, survey: Survey, run: Run, kind: str) -> None:
+    """Writes down that somebody took a survey away.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    note(_store().folder, who, "export", kind=kind, survey=survey.name, run=run.id)
 
 
 def set_going() -> None:
@@ -39,7 +59,7 @@ def set_going() -> None:
     Raises:
         StoreError: The worker cannot be started.
     """
-    ensure_worker(store())
+    ensure_worker(_store())
 
 
 def rows_of(survey: Survey, run: Run) -> tuple[PriorityRow, ...]:

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from heritage.access import Role
 from heritage.bands import BANDS
 from heritage.figures import percent_text
 from heritage.priority import PriorityRow, ranked
 from heritage.surveys import Run, Survey, Visit
+from heritage.web.access import may
 from heritage.web.charts import PLAIN
 from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
@@ -56,7 +58,8 @@ def show_surveys() -> None:
         if st.button("Open", type="primary", icon=":material/folder_open:", disabled=not survey):
             assert survey
             st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
-        if st.button("Delete …", icon=":material/delete:", disabled=not survey):
+        deletable = survey is not None and may(Role.ADMIN)
+        if st.button("Delete …", icon=":material/delete:", disabled=not deletable):
             assert survey
             _confirm_deletion(survey)
         if st.button("New triage", icon=":material/add:"):

@@ -10,10 +10,12 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from heritage.access import Role, Visitor
 from heritage.bands import BANDS, BandThresholds
 from heritage.errors import HeritageError, StoreError
 from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
+from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import band_badge
@@ -26,7 +28,14 @@ from heritage.web.survey_charts import (
     photo_map,
     run_against_run,
 )
-from heritage.web.survey_data import handover, labels_manifest, rows_of, set_going, store
+from heritage.web.survey_data import (
+    handover,
+    labels_manifest,
+    note_export,
+    rows_of,
+    set_going,
+    store,
+)
 from heritage.web.triage_input import add_photos, detail_switch
 
 SHOWN_EVERY_S = 2.0
@@ -168,7 +177,7 @@ def _show_progress(run_id: int) -> None:
             "Stop",
             icon=":material/stop:",
             key=f"stop_{run.id}",
-            disabled=run.status == "stopping",
+            disabled=run.status == "stopping" or not may(Role.INSPECTOR),
             help="What is done is kept; it can go on later.",
         ):
             store().ask_to_stop(run.id)
@@ -206,7 +215,10 @@ def _show_end(run: Run, rows: Sequence[PriorityRow]) -> None:
         st.info(f"{left:,} photos were added and are not read yet.", icon=":material/info:")
     with st.container(horizontal=True, gap="small"):
         if (left or run.status in (FAILED, STOPPED)) and st.button(
-            "Go on", type="primary", icon=":material/play_arrow:"
+            "Go on",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=not may(Role.INSPECTOR),
         ):
             store().resume(run.id)
             set_going()
@@ -345,7 +357,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
                 st.switch_page("pages/5_Train.py")
         st.download_button(
             "Labelled photos (ZIP)",
-            partial(_training_zip, survey, run),
+            partial(_training_zip, survey, run, visitor()),
             "labelled-photos.zip",
             "application/zip",
             on_click="ignore",
@@ -353,9 +365,10 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
         )
 
 
-def _training_zip(survey: Survey, run: Run) -> bytes:
+def _training_zip(survey: Survey, run: Run, who: Visitor) -> bytes:
     from heritage.handover import training_zip
 
+    note_export(who, survey, run, "labelled photos")
     return training_zip(handover(survey, run))
 
 
@@ -391,7 +404,9 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
             st.button(
                 "Read with this backbone",
                 icon=":material/play_arrow:",
-                disabled=card is None or any(run.unfinished for run in runs),
+                disabled=card is None
+                or any(run.unfinished for run in runs)
+                or not may(Role.INSPECTOR),
                 help="The photos are read again; the runs before stay, to be compared.",
             )
             and card
@@ -468,7 +483,9 @@ def _offer_removal(runs: Sequence[Run]) -> None:
         chosen = st.selectbox(
             "Run", list(by_id), format_func=lambda n: _run_title(by_id[n]), key="run_to_remove"
         )
-        if st.button("Remove what it found", icon=":material/delete:"):
+        if st.button(
+            "Remove what it found", icon=":material/delete:", disabled=not may(Role.ADMIN)
+        ):
             with errors_in_words():
                 store().delete_run(chosen)
                 st.rerun()
@@ -513,7 +530,7 @@ def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.download_button(
                 title,
-                partial(_file, survey, run, kind),
+                partial(_file, survey, run, kind, visitor()),
                 f"{stem}.{kind}",
                 mime,
                 key=f"out_{kind}",
@@ -525,7 +542,8 @@ def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
     st.caption("Report and ZIP decode the urgent photos anew and take some seconds.")
 
 
-def _file(survey: Survey, run: Run, kind: str) -> bytes | str:
+def _file(survey: Survey, run: Run, kind: str, who: Visitor) -> bytes | str:
+    note_export(who, survey, run, kind)
     return getattr(handover(survey, run), kind)()
 
 
@@ -533,6 +551,9 @@ def _file(survey: Survey, run: Run, kind: str) -> bytes | str:
 
 
 def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
+    if not may(Role.INSPECTOR):
+        st.info("Settings are changed by inspectors.", icon=":material/lock:")
+        return
     bands, facts = st.columns(2, gap="large")
     with bands:
         st.markdown("#### Where the bands begin")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
@@ -18,6 +19,7 @@ from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
 from heritage.training.jobs import Job, Progress, Status, list_jobs, start
+from heritage.web.access import may
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.survey_data import labels_manifest, store
@@ -51,6 +53,9 @@ def show_training() -> None:
         "*damaged* and *sound*, keeps whole buildings aside to test itself on, and then appears in "
         "the select box on Inspect. Training goes on when this page is closed."
     )
+    if not may(Role.ADMIN):
+        st.info("To train, you need the role admin.", icon=":material/lock:")
+        return
     if list_jobs():
         _show_runs()
     st.markdown("## New run")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from heritage.access import Role
 from heritage.errors import PhotoError, StoreError
 from heritage.photos import SUFFIXES, open_photo
 from heritage.sources import (
@@ -24,6 +25,7 @@ from heritage.sources import (
 )
 from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import Survey, SurveyStore
+from heritage.web.access import may
 from heritage.web.frame import errors_in_words
 from heritage.web.models import (
     choose_checkpoint,
@@ -31,7 +33,7 @@ from heritage.web.models import (
     scan_seconds,
     show_how_to_train,
 )
-from heritage.web.survey_data import set_going, store
+from heritage.web.survey_data import set_going, store, undo_creation
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -45,6 +47,13 @@ FILES, FOLDER, SERVER = "Photos or a ZIP", "A folder", "A folder on the server"
 def new_triage() -> None:
     """The form; once it is sent, the survey opens and the work begins in the background."""
     st.title("Triage a photo set")
+    if not may(Role.INSPECTOR):
+        st.info(
+            "You may look at surveys and take them away, but not begin one. That needs the role "
+            "inspector.",
+            icon=":material/visibility:",
+        )
+        return
     st.markdown(
         "Give all photos of a site visit at once. They become a table that says what to look at "
         "first; your own verdicts correct it, and it leaves as a table or a report."
@@ -166,7 +175,7 @@ def _enter(
         if not enter(kept, survey):
             raise PhotoError(folder or name, "there is no photo in it", "choose other photos")
     except BaseException:
-        kept.delete_survey(survey.id)
+        undo_creation(survey)
         raise
     return kept.survey(survey.id)
 

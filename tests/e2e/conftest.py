@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,24 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 180_000  # a cold start reads gigabytes of libraries, and a slow machine trains slowly
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def app_url(tmp_path_factory):
     """The app as a user starts it, on a free port of localhost."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(ROOT / "weights", home / "weights")  # what is trained here stays here
+    with served(home, free_port()) as url:
+        yield url
+
+
+@contextmanager
+def served(home, port):
+    """The app on `port`, with `home` as its home folder and its weights in there."""
     log = (home / "app.log").open("w")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
     process = subprocess.Popen(

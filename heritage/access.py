@@ -1,0 +1,173 @@
+"""Who may do what, and the record of who did it; the signing in itself is the web server's.
+
+Without sign-in whoever reaches the app may do everything, as on a laptop. With it there are three
+roles: a viewer looks, an inspector also triages and judges, an admin also deletes and trains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from heritage.errors import AccessError, StoreError
+from heritage.surveys import SurveyStore
+
+AUDIT = "audit.jsonl"
+
+
+class Role(IntEnum):
+    """What somebody may do; each role includes those below it."""
+
+    NOBODY = 0
+    VIEWER = 1
+    INSPECTOR = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who is at the other end.
+
+    Attributes:
+        name: How the identity provider knows them; empty without sign-in.
+        role: What they may do.
+    """
+
+    name: str = ""
+    role: Role = Role.ADMIN
+
+    def require(self, role: Role, what: str) -> None:
+        """Passes whoever has at least `role`.
+
+        Raises:
+            AccessError: Their role is a lesser one.
+        """
+        if self.role < role:
+            raise AccessError(
+                what, f"this needs the role {role.name.lower()}", "ask who looks after this app"
+            )
+
+
+def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> Role:
+    """The highest role that the settings give to somebody with these claims.
+
+    Args:
+        claims: Of the identity provider's token, such as `email`, `sub`, `roles`.
+        settings: `viewers`, `inspectors` and `admins` list addresses or subjects; `role_claim`
+            names a claim that holds roles; `everyone` is the role of whoever can sign in,
+            `viewer` unless it is set, `nobody` to keep them out.
+
+    Raises:
+        StoreError: A setting makes no sense; nobody is let in by mistake.
+    """
+    unknown = set(settings) - {"viewers", "inspectors", "admins", "role_claim", "everyone"}
+    if unknown:
+        raise StoreError("[access]", f"no setting is called {min(unknown)}", "see SECURITY.md")
+    known_as = {str(claims.get("sub", "")).casefold()}
+    if claims.get("email_verified", True) is True:  # anybody can claim any address
+        known_as.add(str(claims.get("email", "")).casefold())
+    known_as.discard("")
+    found = [_role(settings.get("everyone", Role.VIEWER.name), strict=True)]
+    for role in (Role.VIEWER, Role.INSPECTOR, Role.ADMIN):
+        listed = settings.get(f"{role.name.lower()}s", ())
+        if isinstance(listed, str) or not all(isinstance(name, str) for name in listed):
+            raise StoreError("[access]", f"{role.name.lower()}s is no list", "see SECURITY.md")
+        if known_as & {name.casefold() for name in listed}:
+            found.append(role)
+    told = claims.get(settings.get("role_claim", ""), ())
+    found += [_role(name) for name in ([told] if isinstance(told, str) else told)]
+    return max(found)
+
+
+def _role(name: object, *, strict: bool = False) -> Role:
+    try:
+        return Role[str(name).upper()]
+    except KeyError:
+        if strict:
+            raise StoreError("[access]", f"{name!r} is no role", "see SECURITY.md") from None
+        return Role.NOBODY
+
+
+def note(folder: Path, visitor: Visitor, what: str, **facts: Any) -> None:
+    """Appends a line to the audit log in `folder`: when, who, what, and the facts.
+
+    Raises:
+        StoreError: It cannot be written; then what it should tell must not happen.
+    """
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": visitor.name}
+    text = json.dumps(line | {"what": what} | facts, ensure_ascii=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # One write of a file opened for appending is not torn by others who do the same.
+        handle = os.open(folder / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, text.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StoreError(
+            AUDIT, f"it cannot be written ({error.strerror})", "make room on the server"
+        ) from error
+
+
+class GuardedStore(SurveyStore):
+    """The surveys as one visitor may use them; verdicts and deletions leave a line of audit.
+
+    Args:
+        store: The store behind it.
+        visitor: Who uses it.
+    """
+
+    def __init__(self, store: SurveyStore, visitor: Visitor) -> None:
+        self.folder, self.engine, self.files = store.folder, store.engine, store.files
+        self.visitor = visitor
+
+
+# Every method that changes something, and who may; a test finds one that is missing.
+CHANGES = {
+    "create_survey": Role.INSPECTOR,
+    "edit_survey": Role.INSPECTOR,
+    "rename_building": Role.INSPECTOR,
+    "add_photos": Role.INSPECTOR,
+    "add_upload": Role.INSPECTOR,
+    "create_run": Role.INSPECTOR,
+    "run_with": Role.INSPECTOR,
+    "ask_to_stop": Role.INSPECTOR,
+    "resume": Role.INSPECTOR,
+    "retry_failed": Role.INSPECTOR,
+    "give_verdict": Role.INSPECTOR,
+    "delete_run": Role.ADMIN,
+    "delete_survey": Role.ADMIN,
+}
+_NOTED = {"give_verdict": "verdict", "delete_run": "run deleted", "delete_survey": "survey deleted"}
+_FACTS = {
+    "give_verdict": ("photos", "verdict", "note", "given_by"),
+    "delete_run": ("run",),
+    "delete_survey": ("survey",),
+}
+
+
+def _guarded(name: str, role: Role) -> Callable[..., Any]:
+    plain = getattr(SurveyStore, name)
+
+    @wraps(plain)
+    def guarded(self: GuardedStore, *given: Any, **named: Any) -> Any:
+        self.visitor.require(role, name.replace("_", " "))
+        if name in _NOTED:
+            facts = dict(zip(_FACTS[name], given, strict=False)) | named
+            note(self.folder, self.visitor, _NOTED[name], **facts)
+        return plain(self, *given, **named)
+
+    return guarded
+
+
+for _name, _least in CHANGES.items():
+    setattr(GuardedStore, _name, _guarded(_name, _least))

@@ -1,0 +1,126 @@
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, note, role_of
+from heritage.errors import AccessError, StoreError
+from heritage.surveys import SurveyStore
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["app.py", *(f"pages/{path.name}" for path in sorted((ROOT / "pages").glob("*.py")))]
+READING = {
+    *("close", "surveys", "survey", "find_survey", "photo", "twins", "photo_bytes", "buildings"),
+    *("run", "runs", "unfinished_runs", "pending", "inspected", "alive", "state", "rows", "heat"),
+    *("has_verdicts", "verdicts", "visits", "readers"),
+}
+WORKERS = {"settle_incoming", "record", "claim", "heartbeat", "release"}
+
+
+def test_every_method_of_the_store_is_known_to_change_something_or_not():
+    public = {name for name in vars(SurveyStore) if not name.startswith("_")}
+    assert public == READING | WORKERS | set(CHANGES)
+
+
+def test_no_page_calls_what_only_workers_may():
+    for path in (ROOT / "heritage" / "web").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert not any(f".{name}(" in source for name in WORKERS), path.name
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_who_has_a_lesser_role_is_refused_before_anything_happens(name, tmp_path):
+    lesser = Role(CHANGES[name] - 1)
+    store = GuardedStore(SurveyStore(tmp_path), Visitor("vera", lesser))
+    with pytest.raises(AccessError, match=f"needs the role {CHANGES[name].name.lower()}"):
+        getattr(store, name)(1, 2, 3)
+    assert store.surveys() == []
+    assert not (tmp_path / AUDIT).exists()
+
+
+def test_verdicts_and_deletions_leave_a_line_of_who_and_what(tmp_path):
+    store = GuardedStore(SurveyStore(tmp_path), Visitor("anna@example.org", Role.ADMIN))
+    survey = store.create_survey("Tower")
+    store.add_upload(survey.id, "a.jpg", "", b"x", "a" * 64, "jpg")
+    store.give_verdict([1], "damaged", "a crack\nby the door", "anna@example.org")
+    store.delete_survey(survey.id)
+    lines = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    assert [line["what"] for line in lines] == ["verdict", "survey deleted"]
+    assert all(line["who"] == "anna@example.org" and line["at"] for line in lines)
+    assert lines[0]["photos"] == [1]
+    assert lines[0]["verdict"] == "damaged"
+    assert lines[1]["survey"] == survey.id
+
+
+def test_what_cannot_be_written_down_does_not_happen(tmp_path):
+    store = GuardedStore(SurveyStore(tmp_path), Visitor())
+    survey = store.create_survey("Tower")
+    (tmp_path / AUDIT).mkdir()
+    with pytest.raises(StoreError, match=r"audit\.jsonl"):
+        store.delete_survey(survey.id)
+    assert store.survey(survey.id).name == "Tower"
+
+
+def test_lines_written_at_once_stay_whole(tmp_path):
+    def write(who):
+        for number in range(50):
+            note(tmp_path, Visitor(who), "verdict", number=number, text="x" * 500)
+
+    threads = [threading.Thread(target=write, args=(f"{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    assert len(lines) == 200
+
+
+ANNA = {"sub": "1", "email": "Anna@Example.org", "email_verified": True, "groups": ["inspector"]}
+
+
+@pytest.mark.parametrize(
+    ("claims", "settings", "role"),
+    [
+        (ANNA, {}, Role.VIEWER),
+        (ANNA, {"everyone": "nobody"}, Role.NOBODY),
+        (ANNA, {"admins": ["anna@example.org"]}, Role.ADMIN),
+        (ANNA, {"inspectors": ["1"], "everyone": "nobody"}, Role.INSPECTOR),
+        (ANNA, {"role_claim": "groups"}, Role.INSPECTOR),
+        (ANNA | {"groups": "admin"}, {"role_claim": "groups"}, Role.ADMIN),
+        (ANNA | {"groups": ["staff", 7]}, {"role_claim": "groups"}, Role.VIEWER),
+        (ANNA | {"email_verified": False}, {"admins": ["anna@example.org"]}, Role.VIEWER),
+        (ANNA | {"email_verified": "false"}, {"admins": ["anna@example.org"]}, Role.VIEWER),
+        ({"sub": ""}, {"admins": [""]}, Role.VIEWER),
+        ({}, {"viewers": ["x"], "everyone": "nobody"}, Role.NOBODY),
+    ],
+)
+def test_roles_come_from_lists_or_a_claim(claims, settings, role):
+    assert role_of(claims, settings) == role
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"admin": ["anna"]}, {"admins": "anna"}, {"everyone": "boss"}, {"inspectors": [1]}],
+)
+def test_a_setting_that_makes_no_sense_lets_nobody_in(settings):
+    with pytest.raises(StoreError, match=r"\[access\]"):
+        role_of(ANNA, settings)
+
+
+AUTH = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x" * 32}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+    app = AppTest.from_file(str(ROOT / page), default_timeout=60)
+    app.secrets["auth"] = AUTH
+    app.run()
+    assert not app.exception
+    assert [button.label for button in app.button] == ["Sign in"]
+    assert not app.file_uploader
+    assert not app.metric
+    assert not app.dataframe
+    assert not list(tmp_path.iterdir())
