@@ -28,6 +28,7 @@ from heritage.scanning import plan_scan, scan
 
 HEAT = ("grid", "first_stage", "whole")  # not in the JSON
 CELL_PX = 48  # of the heat map that regions and the affected area are read off; it is smooth
+SCAN_SHARE_PERCENT = 3.0  # of the heat, below which a place of a detail scan gets no box
 REGION_CELLS = 64  # along the long side, for the regions of a detail scan
 POINTING_COST = 1.3  # of a tile against an inspection of its size
 DECODE_S_PER_MP = 0.04  # decoding and reducing, roughly; the tiles are what takes time
@@ -249,7 +250,9 @@ def found_in(grid: np.ndarray, photo: Photo, *, absolute: bool = False) -> dict[
             "absolute": True,
             "evidence": bool(grid.max() >= HOT_THRESHOLD),
             "affected_percent": round(affected_percent(grid), 2),
-            "regions": find_regions(_hottest(grid), photo.width, photo.height),
+            "regions": find_regions(
+                _hottest(grid), photo.width, photo.height, least_share_percent=SCAN_SHARE_PERCENT
+            ),
         }
     scale = min(1.0, CELL_PX * max(grid.shape) / max(photo.width, photo.height))
     size = (max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))

@@ -103,12 +103,16 @@ def affected_percent(heat: np.ndarray, threshold: float = HOT_THRESHOLD) -> floa
 
 
 def find_regions(
-    heat: np.ndarray, width: int, height: int, threshold: float = HOT_THRESHOLD
+    heat: np.ndarray,
+    width: int,
+    height: int,
+    threshold: float = HOT_THRESHOLD,
+    least_share_percent: float = MIN_REGION_SHARE_PERCENT,
 ) -> tuple[Region, ...]:
     """Connected hot areas of `heat` (h, w), largest share of the heat first.
 
-    Boxes are in pixels of the upright photo of `width` × `height`; areas with less than 1 % of
-    the heat are left out.
+    Boxes are in pixels of the upright photo of `width` × `height`; areas with less than
+    `least_share_percent` of the heat are left out.
     """
     total = float(heat.sum())
     if total == 0:
@@ -118,7 +122,7 @@ def find_regions(
     scale_x, scale_y = width / heat.shape[1], height / heat.shape[0]
     found = []
     for (rows, columns), share in zip(ndimage.find_objects(labels), shares, strict=True):
-        if share < MIN_REGION_SHARE_PERCENT:
+        if share < least_share_percent:
             continue
         left, right = round(columns.start * scale_x), round(columns.stop * scale_x)
         top, bottom = round(rows.start * scale_y), round(rows.stop * scale_y)

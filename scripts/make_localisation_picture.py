@@ -1,6 +1,7 @@
 """Draws docs/localisation.jpg: a large photo with a small crack, by Grad-CAM and by detail scan.
 
-The photo is samples/summer-palace.jpg, six times enlarged, with fine grain; the crack is painted.
+The photo is made of the rendered samples/sound-masonry.jpg, mirrored into a wall of four; the crack
+is painted.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from heritage.overlays import blend  # noqa: E402
 from heritage.photos import Photo, open_photo  # noqa: E402
 
 OUT = ROOT / "docs" / "localisation.jpg"
-ENLARGED = 6
-CRACK_AT, CRACK_SIDE = (1830, 1180), 360  # left, top and side in pixels
+CRACK_AT, CRACK_SIDE = (1840, 560), 380  # left, top and side in pixels
 PANE_PX, CLOSE_PX, GAP_PX, LINE_PX = 640, 300, 20, 44
 STONE, INK = (246, 244, 239), (34, 30, 26)
 
@@ -42,13 +42,15 @@ def main() -> None:
     for column, (title, found) in enumerate(zip(titles, (None, whole, scan), strict=True)):
         left = GAP_PX + column * (PANE_PX + GAP_PX)
         pen.text((left, 10), title, fill=INK, font=font)
-        picture = seen(photo, found)
-        pane = picture.resize((PANE_PX, height), Image.Resampling.LANCZOS)
+        pane = seen(photo, found, PANE_PX)
         scale = PANE_PX / photo.width
         box = [round(v * scale) for v in (*CRACK_AT, *(at + CRACK_SIDE for at in CRACK_AT))]
         ImageDraw.Draw(pane).rectangle(box, outline=(255, 255, 255), width=2)
         sheet.paste(pane, (left, LINE_PX))
-        close = picture.crop((*CRACK_AT, *(at + CRACK_SIDE for at in CRACK_AT)))
+        left_px, top_px = CRACK_AT
+        close = seen(photo, found, photo.width).crop(
+            (left_px, top_px, left_px + CRACK_SIDE, top_px + CRACK_SIDE)
+        )
         close = close.resize((CLOSE_PX, CLOSE_PX), Image.Resampling.LANCZOS)
         sheet.paste(close, (left, LINE_PX + height + GAP_PX))
         if found is not None and not found.evidence:
@@ -58,12 +60,12 @@ def main() -> None:
 
 
 def large_photo() -> Photo:
-    """A sharp-grained photo of some 10 megapixels with one crack, 4 px wide."""
+    """A wall of some 6 megapixels with one crack, 4 px wide."""
     rng = np.random.default_rng(4)
-    small = open_photo(ROOT / "samples" / "summer-palace.jpg").pixels()
-    size = (small.shape[1] * ENLARGED, small.shape[0] * ENLARGED)
-    wide = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
-    mask = Image.new("L", size)
+    part = open_photo(ROOT / "samples" / "sound-masonry.jpg").pixels()
+    half = np.concatenate([part, part[:, ::-1]], 1)
+    wall = np.concatenate([half, half[::-1]], 0)
+    mask = Image.new("L", wall.shape[1::-1])
     pen = ImageDraw.Draw(mask)
     at = np.array([CRACK_AT[0] + 0.2 * CRACK_SIDE, CRACK_AT[1] + 0.1 * CRACK_SIDE])
     heading = 0.9
@@ -73,16 +75,16 @@ def large_photo() -> Photo:
         pen.line([*at, *to], fill=255, width=int(rng.integers(3, 6)))
         at = to
     cover = np.asarray(mask, np.float32)[..., None] / 255 * 0.75
-    pixels = np.asarray(wide, np.float32) * (1 - cover) + 25 * cover
-    pixels += rng.normal(0, 5, pixels.shape[:2])[..., None]
-    return open_photo(encode_png(pixels.clip(0, 255).astype(np.uint8)), "palace.png")
+    pixels = wall * (1 - cover) + 25 * cover
+    return open_photo(encode_png(pixels.clip(0, 255).astype(np.uint8)), "wall.png")
 
 
-def seen(photo: Photo, found: Inspection | None) -> Image.Image:
-    """The photo at full size, under the heat where there is any."""
-    pixels = photo.pixels()
+def seen(photo: Photo, found: Inspection | None, width: int) -> Image.Image:
+    """The photo as the app shows it at some width, under the heat where there is any."""
+    pixels = photo.pixels(long_side_px=width)
     if found is not None and found.evidence:
-        pixels = blend(pixels, found.heatmap, opacity=0.7, hot_only=True)
+        heat = found.heat_at(*pixels.shape[:2])
+        pixels = blend(pixels, heat, opacity=0.7, hot_only=True)
     return Image.fromarray(pixels)
 
 

@@ -40,7 +40,8 @@ def admit() -> None:
     except HeritageError as error:
         # Half a configuration must not open the door.
         st.title("This app is not set up")
-        st.error(f"{error.subject}: {error.reason}. {error.advice}.", icon=":material/lock:")
+        advice = error.advice[:1].upper() + error.advice[1:]
+        st.error(f"{error.subject}: {error.reason}. {advice}.", icon=":material/lock:")
         st.stop()
     if "auth" not in settings or who.role > Role.NOBODY:
         return

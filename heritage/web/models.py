@@ -24,6 +24,7 @@ CardState = tuple[str, float, tuple[float, float], *tuple[str, ...]]
 VIEW_SIDE_PX = 2560  # sharp up to about fivefold zoom
 HEAT_SIDE_PX = 512
 SCAN_SIDE_PX = 2048
+SEEN_PX = 3
 MODELS_KEPT = 3
 SCANS_KEPT = 4  # a visitor
 KEPT_FOR = "1h"  # photos and answers leave the memory after that
@@ -167,6 +168,8 @@ def heat_url(
     _inspection: Inspection,
 ) -> str:
     """The coloured heat as a PNG `data:` URL of the photo's aspect; `stage` is a cascade's."""
+    from scipy.ndimage import maximum_filter
+
     from heritage.exports import encode_png
     from heritage.overlays import colour_heat
 
@@ -174,6 +177,8 @@ def heat_url(
     cells = max(_inspection.grid.shape) if _inspection.method == DETAIL_SCAN else 0
     scale = min(SCAN_SIDE_PX, max(HEAT_SIDE_PX, cells)) / max(width, height)
     heat = _inspection.heat_at(max(1, round(height * scale)), max(1, round(width * scale)))
+    if _inspection.absolute:
+        heat = maximum_filter(heat, SEEN_PX)  # or a hairline fades where the photo is shown small
     return data_url("image/png", encode_png(colour_heat(heat, colour_map, hot_only=hot_only)))
 
 
