@@ -213,9 +213,13 @@ def _check_types(card: ModelCard) -> None:
         if not isinstance(card.pointing["sha256"], str) or not 0 < card.pointing["hot"] < 1:
             raise ValueError("its head that points makes no sense")
     for found in card.localisation.values():
+        _check_number(found["n"])
         _check_number(found["chance"])
         for figures in found["methods"].values():
-            _check_figures({"n": found["n"]} | figures)
+            for key in ("pointing_game", "energy", "iou"):
+                for part in ("value", "low", "high"):
+                    _check_number(figures[key][part])
+            _check_number(figures["seconds_a_photo"])
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:

@@ -71,11 +71,12 @@ def localisation_rows(card: ModelCard) -> list[dict[str, str]]:
                 title: "{value:.3f} [{low:.3f}–{high:.3f}]".format(**figures[key])
                 for key, title in LOCALISATION_TITLES.items()
             }
-            seconds = f"{figures['seconds_a_photo']:.2f}"
+            first = next(iter(found["methods"].values()))
+            ratio = f"{figures['seconds_a_photo'] / first['seconds_a_photo']:.1f} ×"
             rows.append(
                 {"Photos": f"{photos}, n = {found['n']}", "Heat map": method}
                 | told
-                | {"Seconds a photo": seconds}
+                | {"Time": ratio}
             )
     return rows
 

@@ -171,6 +171,8 @@ FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
         {"data": {"sources": [1]}},
         {"heat_maps": {"n": "![x](http://example.org)"}},
         {"comparison": {"another": {"n": 1, "p": "0.5"}}},
+        {"localisation": {"cracks": {"n": 3, "chance": "<b>", "methods": {}}}},
+        {"localisation": {"cracks": {"n": 3, "chance": 0.1, "methods": {"x": {"iou": FIGURE}}}}},
     ],
     ids=str,
 )
