@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 
@@ -29,7 +30,9 @@ from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import (
     DONE,
     FAILED,
+    RUNNING,
     STOPPED,
+    STOPPING,
     Finding,
     KeptPhoto,
     PhotoFacts,
@@ -41,6 +44,8 @@ from heritage.surveys import (
 
 THUMBNAIL_SIDE_PX = 256
 HEARTBEAT_S = 1.0
+MOST_TRIES = 3
+GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,14 @@ def triage(
             can be resumed.
     """
     me = worker_name()
+    before = store.run(run_id).status
     if not store.claim(run_id, me):
         return store.run(run_id)
     try:
         run = store.run(run_id)
         inspector = _inspector(run, weights)
-        ended = _work(store, run, _Reader(store, run, inspector, root, keep), listen)
+        reader = _Reader(store, run, inspector, root, keep)
+        ended = _work(store, run, reader, listen, died=before in (RUNNING, STOPPING))
     except HeritageError as error:
         store.release(run_id, me, FAILED, str(error))
         raise
@@ -116,13 +123,22 @@ def _inspector(run: Run, weights: Path | None) -> Inspector:
     return inspector
 
 
-def _work(store: SurveyStore, run: Run, reader: _Reader, listen: Callable[[Run], None]) -> str:
+def _work(
+    store: SurveyStore,
+    run: Run,
+    reader: _Reader,
+    listen: Callable[[Run], None],
+    *,
+    died: bool,
+) -> str:
     answered = store.inspected(run.id)
     done, failed = run.done, run.failed
     last = time.monotonic()
     worked = run.seconds
     with ThreadPoolExecutor(max_workers=threads()) as pool:
-        for read in _in_order(pool, reader, _pending(store, run.id)):
+        pending = _pending(store, run.id)
+        suspects = islice(pending, 2 * threads() + 2) if died else ()
+        for read in chain(_one_by_one(reader, suspects), _in_order(pool, reader, pending)):
             twin = answered.get(read.sha256)
             if twin is not None:
                 finding: Finding | int = twin
@@ -187,6 +203,25 @@ def _in_order(
             future.cancel()
 
 
+def _one_by_one(reader: _Reader, photos: Iterable[KeptPhoto]) -> Iterator[_Read]:
+    """Reads what may have brought a process down; who does so time and again is given up."""
+    in_hand = reader.store.folder / f"in-hand-{reader.run_id}"
+    try:
+        last, tries = (int(part) for part in in_hand.read_text().split())
+    except (OSError, ValueError):
+        last, tries = 0, 0
+    for photo in photos:
+        tries = tries + 1 if photo.id == last else 1
+        last = photo.id
+        if tries > MOST_TRIES:
+            yield _Read(photo, photo.sha256, photo.suffix, finding=Finding(error=GIVEN_UP))
+            continue
+        in_hand.parent.mkdir(parents=True, exist_ok=True)
+        in_hand.write_text(f"{last} {tries}")
+        yield reader.read(photo)
+    in_hand.unlink(missing_ok=True)
+
+
 class _Reader:
     """Brings photos in, from where they lie into the store, and has each content inspected once.
 
@@ -198,7 +233,7 @@ class _Reader:
         self, store: SurveyStore, run: Run, inspector: Inspector, root: Path | None, keep: bool
     ) -> None:
         self.store, self.inspector, self.root, self.keep = store, inspector, root, keep
-        self.detail = run.detail
+        self.run_id, self.detail = run.id, run.detail
         self._taken, self._taking = set(store.inspected(run.id)), Lock()
 
     def read(self, kept: KeptPhoto) -> _Read:

@@ -263,6 +263,51 @@ def test_a_killed_workers_run_is_finished_by_the_next(
     wait_until(lambda: not (store.folder / LOCK).exists() or not worker_of(store, run))
 
 
+DEADLY = """
+import os, sys
+from heritage.photos import Photo
+from heritage.sources import photo_root
+from heritage.surveys import SurveyStore
+from heritage.triage import triage
+from pathlib import Path
+
+real = Photo.pixels
+
+def pixels(self, **sides):
+    if self.name == "3.jpg":
+        os.kill(os.getpid(), 9)  # as a decoder that breaks does
+    return real(self, **sides)
+
+Photo.pixels = pixels
+triage(SurveyStore(Path(sys.argv[1])), int(sys.argv[2]), weights=Path(sys.argv[3]))
+"""
+
+
+def test_a_photo_that_brings_the_process_down_is_given_up_and_no_other(
+    store, card, tmp_path, weights_dir, database_url
+):
+    for index in range(12):
+        crack_photo(tmp_path / "photos" / "tower" / f"{index}.jpg", seed=index)
+    survey = store.create_survey("Deadly")
+    store.add_photos(survey.id, list_folder(tmp_path / "photos").sources)
+    run = store.create_run(survey.id, card)
+    command = [sys.executable, "-c", DEADLY, store.folder, run.id, weights_dir]
+    deaths = 0
+    while subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=os.environ | {"HERITAGE_DATABASE_URL": database_url},
+    ).returncode:
+        deaths += 1
+        assert deaths < 8
+    ended = store.run(run.id)
+    assert (ended.status, ended.done, ended.failed) == (DONE, 12, 1)
+    rows = {row.photo: row.error for row in store.rows(run.id)}
+    assert "brought the program down" in rows.pop("tower/3.jpg")
+    assert not any(rows.values())
+    assert not list(store.folder.glob("in-hand-*"))
+
+
 def worker_of(store, run):
     return store._run_row(run.id).worker
 
