@@ -112,15 +112,16 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
         day = st.date_input(
             "Date of the visit", None, key=f"triage_day_{form}", width=180, format="YYYY-MM-DD"
         )
-    card = choose_checkpoint()
-    detail = detail_switch(card, _how_many(given))
-    start = st.button(
-        "Start",
-        type="primary",
-        icon=":material/play_arrow:",
-        disabled=card is None or not (given or folder),
-        help=None if given or folder else "Give photos first.",
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        card = choose_checkpoint()
+        detail = detail_switch(card, _how_many(given))
+        start = st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=card is None or not (given or folder),
+            help=None if given or folder else "Give photos first.",
+        )
     if card is None:
         show_how_to_train(st.session_state.get("checkpoint"))
         return
