@@ -36,7 +36,7 @@ from heritage.web.survey_data import (
     set_going,
     store,
 )
-from heritage.web.triage_input import add_photos, detail_switch
+from heritage.web.triage_input import add_photos, detail_switch, show_budget
 
 SHOWN_EVERY_S = 2.0
 TABLE_FOLLOWS_S = 5.0
@@ -399,7 +399,7 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         card = choose_checkpoint()
-        detail = detail_switch(card, survey.photos)
+        detail = detail_switch(card)
         if (
             st.button(
                 "Read with this backbone",
@@ -415,6 +415,8 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
             st.session_state["survey_run"] = run.id
             set_going()
             st.rerun()
+    if detail and card:
+        show_budget(card, survey.photos)
     finished = {run.id: run for run in runs if run.done > run.failed}
     if len(finished) > 1:
         _compare(survey, finished)

@@ -114,7 +114,7 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         card = choose_checkpoint()
-        detail = detail_switch(card, _how_many(given))
+        detail = detail_switch(card)
         start = st.button(
             "Start",
             type="primary",
@@ -125,6 +125,8 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
     if card is None:
         show_how_to_train(st.session_state.get("checkpoint"))
         return
+    if detail:
+        show_budget(card, _how_many(given))
     if start:
         with errors_in_words():
             survey = _enter(name.strip() or _free_name(given, folder), site, day, given, folder)
@@ -135,8 +137,8 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
             st.rerun()
 
 
-def detail_switch(card: ModelCard | None, photos: int) -> bool:
-    """Whether photos are to be scanned in detail, and how long that would take."""
+def detail_switch(card: ModelCard | None) -> bool:
+    """Whether photos are to be scanned in detail."""
     wanted = st.toggle(
         "Detail scan",
         key="triage_detail",
@@ -144,15 +146,17 @@ def detail_switch(card: ModelCard | None, photos: int) -> bool:
         help="Reads each photo at full size, tile by tile, so that fine cracks show in the heat "
         "map. Damage % and the order of the table stay those of the whole photos.",
     )
-    if not wanted or card is None:
-        return False
+    return wanted and card is not None
+
+
+def show_budget(card: ModelCard, photos: int) -> None:
+    """How long a detail scan of so many photos would take here."""
     with errors_in_words():
         one_s = scan_seconds(card, *TYPICAL_PX)
         whole = f", so some {duration_text(one_s * photos)} for {photos:,}" if photos > 1 else ""
         st.caption(
             f"About {duration_text(one_s)} for a photo of 12 megapixels on this computer{whole}."
         )
-    return True
 
 
 def _how_many(given: Sequence[UploadedFile]) -> int:
