@@ -378,3 +378,21 @@ def thousands(store, count):
         )
     store.release(run.id, "", DONE)
     return survey
+
+
+def picture_urls(app):
+    return [image.url for found in app.get("image") for image in found.proto.imgs]
+
+
+def test_pictures_of_stored_photos_travel_with_the_page(spring):
+    """Streamlit's own addresses for pictures ask nobody who they are."""
+    survey, _ = spring
+    app = page("2_Triage.py", survey=survey.id)
+    view(app, "Pictures")
+    small = picture_urls(app)
+    assert small
+    next(button for button in app.button if str(button.key).startswith("open_")).click().run()
+    view(app, "Table")
+    large = picture_urls(app)
+    visits = picture_urls(page("3_Surveys.py"))
+    assert all(url.startswith("data:image/jpeg;base64,") for url in [*small, *large, *visits])

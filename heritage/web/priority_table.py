@@ -115,7 +115,7 @@ def _tile(run: Run, row: PriorityRow, *, heat: bool) -> None:
     with st.container(key=f"tile_{row.photo_id}", gap="small", width=200):
         small = thumbnail(run.id, row, heat=heat)
         if small:
-            st.image(small, width="stretch", alt=_spoken(row))
+            st.image(data_url("image/jpeg", small), width="stretch", alt=_spoken(row))
         else:
             st.caption("not readable" if row.error else "not read yet")
         if st.button(plain(_short(row.photo)), key=f"open_{row.photo_id}", width="stretch"):
@@ -358,7 +358,8 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
 def _show_picture(run: Run, row: PriorityRow) -> None:
     heat = st.session_state["detail_heat"] and row.evidence
     with errors_in_words():
-        st.image(picture(row.sha256, run.id, heat, row), width="stretch", alt=_spoken(row))
+        shown = data_url("image/jpeg", picture(row.sha256, run.id, heat, row))
+        st.image(shown, width="stretch", alt=_spoken(row))
     with st.container(horizontal=True, vertical_alignment="center"):
         # No switch: while one has the focus, the keys of the buttons are dead.
         if st.button(

@@ -18,6 +18,7 @@ from heritage.web.access import may
 from heritage.web.charts import PLAIN
 from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
+from heritage.web.models import data_url
 from heritage.web.survey_charts import building_over_time
 from heritage.web.survey_data import rows_of, set_going, store, thumbnail
 
@@ -186,7 +187,7 @@ def _show_visit(visit: Visit) -> None:
 def _show_photo(run: Run, row: PriorityRow) -> None:
     small = thumbnail(run.id, row, heat=True)
     if small:
-        st.image(small, width=256, alt=row.photo)
+        st.image(data_url("image/jpeg", small), width=256, alt=row.photo)
     told = "not read" if row.damage_percent is None else percent_text(row.damage_percent)
     badge = band_badge(BANDS[row.band]) if row.band else ""
     st.markdown(f"{badge} **{told}**")

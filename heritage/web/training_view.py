@@ -14,6 +14,7 @@ from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
+from heritage.exports import encode_jpeg
 from heritage.figures import interval_text
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
@@ -22,6 +23,7 @@ from heritage.training.jobs import Job, Progress, Status, list_jobs, start
 from heritage.web.access import may
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
+from heritage.web.models import data_url
 from heritage.web.survey_data import labels_manifest, store
 
 if TYPE_CHECKING:
@@ -268,7 +270,7 @@ def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None
         pictures = random_views(
             photos[chosen], config, count=VARIANTS, seed=st.session_state["variants_seed"]
         )
-        st.image(_sheet(pictures), width="stretch", alt="Nine views of the photo")
+        st.image(_url(_sheet(pictures)), width="stretch", alt="Nine views of the photo")
         st.caption(
             "Nine random views of this photo, as the network gets them: turned, cropped, blurred "
             "and tinted, so that it learns damage and not your camera."
@@ -321,7 +323,8 @@ def _show_doubles(samples: list[Sample]) -> None:
             (right, double.sound, "sound"),
         ):
             with errors_in_words():
-                column.image(_look(path), width="stretch", caption=f"{name}: {plain(_short(path))}")
+                caption = f"{name}: {plain(_short(path))}"
+                column.image(_url(_look(path)), width="stretch", caption=caption)
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
         rows = [
@@ -348,6 +351,11 @@ def _doubles(samples: list[Sample]) -> list[Double]:
 def _short(path: Path) -> str:
     """Enough of a path to find the photo by: class, building, file."""
     return "/".join(path.parts[-3:])
+
+
+def _url(pixels: np.ndarray) -> str:
+    """Pictures travel with the page, as those that Streamlit serves ask nobody who they are."""
+    return data_url("image/jpeg", encode_jpeg(pixels))
 
 
 def _look(path: Path) -> np.ndarray:
