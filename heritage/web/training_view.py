@@ -14,7 +14,7 @@ from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
-from heritage.exports import encode_jpeg
+from heritage.exports import encode_png
 from heritage.figures import interval_text
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
@@ -355,7 +355,7 @@ def _short(path: Path) -> str:
 
 def _url(pixels: np.ndarray) -> str:
     """Pictures travel with the page, as those that Streamlit serves ask nobody who they are."""
-    return data_url("image/jpeg", encode_jpeg(pixels))
+    return data_url("image/png", encode_png(pixels))
 
 
 def _look(path: Path) -> np.ndarray:
