@@ -6,6 +6,8 @@ SQLite in `surveys/` by default; PostgreSQL or another where `HERITAGE_DATABASE_
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -89,9 +91,23 @@ def _options(url: URL) -> dict[str, Any]:
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _write_ahead(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switches a new database to write-ahead logging, for which SQLite itself does not wait."""
+    end = time.monotonic() + BUSY_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            if cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                return  # in memory, or where it cannot be had
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _in_words(context: Any) -> None:
