@@ -22,7 +22,7 @@ CELL_PX = 4  # side of a cell of the heat map, in pixels of the finest level
 TILE_IN, OVERLAP_IN = 2, 0.25  # sides of tiles and of what they share, in input sides
 MAX_PIXELS = 64_000_000  # of the finest level; larger photos are reduced to it
 ENLARGED = 2  # at most; a small photo is read larger than it is
-MOST_LEVELS = 3  # a crack that shows at full size only is outvoted by more
+LEVELS = 3  # a crack that shows at full size only is outvoted by more
 BATCH = 4
 Reader = Callable[[Tensor], Tensor]
 
@@ -68,15 +68,15 @@ class ScanPlan:
 
 def plan_scan(width: int, height: int, backbone: Backbone) -> ScanPlan:
     """What a scan of a photo of `width` × `height` pixels reads for `backbone`."""
-    side = backbone.input_size_px
+    side, least = backbone.input_size_px, backbone.smallest_input_px
     tile = TILE_IN * side // CELL_PX * CELL_PX  # so that the tiles' cells fall on the map's
     short = min(width, height)
     scale = min(1.0, (MAX_PIXELS / (width * height)) ** 0.5)
     if short * scale < tile:
-        scale = min(ENLARGED, tile / short)
+        scale = max(min(ENLARGED, tile / short), least / short)
     levels: list[tuple[int, int]] = []
-    while len(levels) < 2 or (len(levels) < MOST_LEVELS and round(short * scale) >= side):
-        levels.append((max(32, round(height * scale)), max(32, round(width * scale))))
+    while not levels or (len(levels) < LEVELS and round(short * scale) >= least):
+        levels.append((round(height * scale), round(width * scale)))
         scale /= 2
     return ScanPlan(tuple(levels), tile, int(OVERLAP_IN * side) // CELL_PX * CELL_PX)
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.nn import functional
 
 from heritage import Inspector
-from heritage.backbones import get_backbone
+from heritage.backbones import BACKBONES, get_backbone
 from heritage.checkpoints import load_checkpoint, save_pointer
 from heritage.exports import encode_png
 from heritage.inspection import PASSED_OVER
@@ -45,12 +45,22 @@ def test_a_large_photo_is_read_at_full_size_and_a_vast_one_at_what_memory_allows
     assert width / height == pytest.approx(20 / 12, abs=1e-3)
 
 
-def test_there_are_two_scales_or_more():
+def test_there_are_three_scales_unless_the_photo_is_tiny():
     for size in SIZES:
         levels = plan_scan(*size, MOBILE).levels
-        assert len(levels) >= 2
+        assert len(levels) == (3 if min(size) > 64 else 2)
         for larger, smaller in pairwise(levels):
             assert larger[0] / smaller[0] == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_no_tile_is_smaller_than_the_backbone_can_take(name):
+    backbone = get_backbone(name)
+    for size in [(32, 32), (32, 640), (60, 70), *SIZES]:
+        plan = plan_scan(*size, backbone)
+        for height, width in plan.levels:
+            assert min(height, width, plan.tile_px) >= backbone.smallest_input_px
+            assert height / width == pytest.approx(size[1] / size[0], rel=0.03)
 
 
 def darkness(x):
