@@ -129,10 +129,14 @@ def score(items: Any, inspect: Callable[[Photo], Inspection]) -> Scores:
         heat = found.heatmap
         hits.append(float(item.crack.flat[heat.argmax()]))
         energies.append(float(heat[item.crack].sum() / max(heat.sum(), 1e-9)))
-        inside = np.histogram(heat[item.crack], [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
-        above = np.histogram(heat, [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
+        inside, above = at_or_above(heat[item.crack]), at_or_above(heat)
         overlaps.append(inside / (above + item.crack.sum() - inside))
     return Scores(np.array(hits), np.array(energies), np.stack(overlaps), float(np.median(seconds)))
+
+
+def at_or_above(heat: np.ndarray) -> np.ndarray:
+    """How many values are at or above each of `THRESHOLDS` (T,)."""
+    return np.histogram(heat, [*THRESHOLDS, 2])[0][::-1].cumsum()[::-1]
 
 
 def masked(data: Path, use: str) -> Iterator[Masked]:
@@ -146,16 +150,13 @@ def large(data: Path, use: str) -> Iterator[Masked]:
     """Large sound facades with one crack each; of `score` from the split test, else validation."""
     rng = np.random.default_rng({"tune": 0, "score": 1}[use])
     split = "test" if use == "score" else "validation"
-    facades = [
+    sound = [
         row
         for row in rows(data / "manifest.csv")
-        if row["split"] == split and row["label"] == "sound" and "facade" in row["source"]
+        if row["split"] == split and row["label"] == "sound"
     ]
-    grounds = [
-        row
-        for row in rows(data / "manifest.csv")
-        if row["split"] == split and row["label"] == "sound" and row["kind"] == "surface"
-    ]
+    facades = [row for row in sound if "facade" in row["source"]]
+    grounds = [row for row in sound if row["kind"] == "surface"]
     cracks = list(masked(data, use))
     for number in range(LARGE_PHOTOS):
         facade = _pixels(data / facades[rng.integers(len(facades))]["path"])

@@ -217,8 +217,7 @@ def _check_types(card: ModelCard) -> None:
         _check_number(found["chance"])
         for figures in found["methods"].values():
             for key in ("pointing_game", "energy", "iou"):
-                for part in ("value", "low", "high"):
-                    _check_number(figures[key][part])
+                _check_interval(figures[key])
             _check_number(figures["seconds_a_photo"])
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
@@ -234,8 +233,12 @@ def _check_figures(table: dict[str, Any]) -> None:
     _check_number(table["n"])
     for name, figure in table.items():
         if name in FIGURES or (isinstance(figure, dict) and "value" in figure):
-            for part in ("value", "low", "high"):
-                _check_number(figure[part])
+            _check_interval(figure)
+
+
+def _check_interval(figure: dict[str, Any]) -> None:
+    for part in ("value", "low", "high"):
+        _check_number(figure[part])
 
 
 def _check_number(value: object) -> None:
