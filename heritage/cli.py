@@ -103,12 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         default="float16",
         help="number format of the stored weights",
     )
-    train.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where the arithmetic is done; auto takes a GPU where there is one",
-    )
+    _add_device_option(train)
     train.add_argument(
         "--stage-one",
         default=CASCADE_STAGES[0],
@@ -138,9 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     pointing.add_argument("data", type=Path, metavar="DATA")
     pointing.add_argument("--backbone", required=True, metavar="NAME", help="the checkpoint")
     pointing.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
-    pointing.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it is done"
-    )
+    _add_device_option(pointing)
     for option in ("steps", "batch_size", "seed", "workers"):
         pointing.add_argument(
             "--" + option.replace("_", "-"),
@@ -179,6 +172,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="checkpoint to use (default: the best)")
     parser.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
+
+
+def _add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the arithmetic is done; auto takes a GPU where there is one",
+    )
 
 
 POINTING_HELP = {
