@@ -493,3 +493,14 @@ def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
     with closing(SurveyStore()) as store:
         store.create_survey("here")
     assert (tmp_path / "office" / "surveys.sqlite3").exists()
+
+
+def test_an_older_database_is_brought_up_to_date_and_keeps_what_was_found(store, run, open_store):
+    (photo, *_) = store.pending(run.id)
+    store.record(run.id, photo.id, facts(photo.sha256), Finding(damage_percent=70.0))
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE runs DROP COLUMN detail"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    newer = open_store()
+    assert newer.rows(run.id)[0].damage_percent == 70.0
+    assert newer.run(run.id).detail is False

@@ -10,12 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.add_column(
-            sa.Column("detail", sa.Boolean(), server_default=sa.false(), nullable=False)
-        )
+    # Not as a batch: that makes the table anew, and what belongs to the old one goes with it.
+    op.add_column(
+        "runs", sa.Column("detail", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_column("detail")
+    op.drop_column("runs", "detail")
