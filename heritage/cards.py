@@ -275,11 +275,16 @@ def check_name(name: str) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes `data` so that `path` always holds the old or the new content, never half of it."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):  # on a full disk half a file is in everybody's way
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _no_such_checkpoint(name: str, folder: Path) -> CheckpointError:

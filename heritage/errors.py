@@ -47,6 +47,10 @@ class StoreError(HeritageError):
     """A survey that is not there, or a database or folder that cannot be used."""
 
 
+class DatabaseAwayError(StoreError):
+    """A survey database that does not answer now and may do so again: busy, stopped, restarted."""
+
+
 def one_line(text: str, limit: int = 120) -> str:
     """Returns `text` on one line, control characters made visible, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in text)

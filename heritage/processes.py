@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,3 +52,20 @@ def is_locked(path: Path, *, patience_s: float = 0.0) -> bool:
         return True
     except OSError:
         return False
+
+
+def process_stamp(process: int) -> str:
+    """Tells a living process from an earlier or later one of the same number.
+
+    Does not change when the clock is set. Empty where there is no such process, or a dead one
+    that nobody has asked after.
+    """
+    try:
+        found = psutil.Process(process)
+        if found.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        if sys.platform == "linux":  # where psutil's time of birth moves with the clock
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{found.create_time():.0f}"
+    except (psutil.Error, OSError):
+        return ""

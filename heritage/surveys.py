@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import psutil
 from sqlalchemy import CursorResult, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -23,6 +22,7 @@ from heritage.errors import StoreError
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, similar_groups
+from heritage.processes import process_stamp
 from heritage.sources import Source, read_source
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PhotoFiles
@@ -573,7 +573,7 @@ class SurveyStore:
     def claim(self, run_id: int, worker: str) -> bool:
         """Takes up a run that waits, or whose worker is dead; False where another was quicker."""
         row = self._run_row(run_id)
-        if row is None or row.status not in UNFINISHED or _alive(row.worker, row.heartbeat_at):
+        if row is None or row.status not in UNFINISHED or self._is_alive(row):
             return False
         stays = STOPPING if row.status == STOPPING else RUNNING
         with Session(self.engine) as session:
@@ -582,7 +582,7 @@ class SurveyStore:
                 .where(
                     RunRow.id == run_id, RunRow.worker == row.worker, RunRow.status == row.status
                 )
-                .values(worker=worker, heartbeat_at=_now(), status=stays)
+                .values(worker=worker, heartbeat_at=self._clock(), status=stays)
             )
             session.commit()
             return cast(CursorResult[Any], done).rowcount == 1
@@ -597,7 +597,7 @@ class SurveyStore:
             done = session.execute(
                 update(RunRow)
                 .where(RunRow.id == run_id, RunRow.worker == worker)
-                .values(heartbeat_at=_now(), seconds=RunRow.seconds + seconds)
+                .values(heartbeat_at=self._clock(), seconds=RunRow.seconds + seconds)
             )
             status = session.scalar(select(RunRow.status).where(RunRow.id == run_id))
             session.commit()
@@ -618,7 +618,7 @@ class SurveyStore:
         row = self._run_row(run_id)
         if row is None:
             return
-        stopped = STOPPING if _alive(row.worker, row.heartbeat_at) else STOPPED
+        stopped = STOPPING if self._is_alive(row) else STOPPED
         with Session(self.engine) as session:
             session.execute(
                 update(RunRow)
@@ -665,7 +665,7 @@ class SurveyStore:
     def alive(self, run_id: int) -> bool:
         """Whether a worker is at a run right now."""
         row = self._run_row(run_id)
-        return row is not None and _alive(row.worker, row.heartbeat_at)
+        return row is not None and self._is_alive(row)
 
     # --- what was found --------------------------------------------------------------------
 
@@ -831,6 +831,27 @@ class SurveyStore:
     def _run_row(self, run_id: int) -> RunRow | None:
         with Session(self.engine) as session:
             return session.get(RunRow, run_id)
+
+    def _clock(self) -> Any:
+        """Now, by the clock that all who share the database have in common."""
+        if self.engine.dialect.name == "postgresql":
+            return func.timezone("UTC", func.clock_timestamp())
+        return _now()
+
+    def _is_alive(self, row: RunRow) -> bool:
+        """Whether the worker of a run lives: asked of the system here, by its word elsewhere."""
+        if not row.worker or row.heartbeat_at is None:
+            return False
+        host, _, rest = row.worker.partition(":")
+        process, _, stamp = rest.partition(":")
+        if host == socket.gethostname() and process.isdigit():
+            return bool(stamp) and process_stamp(int(process)) == stamp
+        now = self._clock()
+        if not isinstance(now, datetime):
+            with Session(self.engine) as session:
+                now = cast(datetime, session.scalar(select(now)))
+        # A word from the future is of a clock that has been set back since.
+        return abs(now - row.heartbeat_at) <= timedelta(seconds=SILENT_S)
 
     def _runs(self, condition: Any) -> list[Run]:
         done = (
@@ -1019,21 +1040,8 @@ def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> 
 
 
 def worker_name() -> str:
-    """Names this process among all that may work on runs."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _alive(worker: str, heartbeat_at: datetime | None) -> bool:
-    if not worker or heartbeat_at is None:
-        return False
-    host, _, process = worker.rpartition(":")
-    if host != socket.gethostname():
-        return _now() - heartbeat_at <= timedelta(seconds=SILENT_S)
-    try:  # silent or not, unless its number has gone to a process that is younger
-        born = psutil.Process(int(process)).create_time()
-    except psutil.Error:
-        return False
-    return born <= heartbeat_at.replace(tzinfo=UTC).timestamp() + 1
+    """Names this process among all that may work on runs: computer, number, and which of those."""
+    return f"{socket.gethostname()}:{os.getpid()}:{process_stamp(os.getpid())}"
 
 
 def _kept(row: PhotoRow) -> KeptPhoto:

@@ -7,13 +7,16 @@ it has reported. One bad file is one row with its error.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from threading import Lock
 
@@ -22,7 +25,7 @@ import torch
 from PIL import Image
 
 from heritage.duplicates import perceptual_hash
-from heritage.errors import HeritageError, PhotoError, StoreError
+from heritage.errors import DatabaseAwayError, HeritageError, PhotoError, StoreError
 from heritage.exports import encode_jpeg
 from heritage.inspection import Inspection, Inspector
 from heritage.photos import Photo, open_photo
@@ -42,9 +45,11 @@ from heritage.surveys import (
     worker_name,
 )
 
+LOG = logging.getLogger(__name__)
 THUMBNAIL_SIDE_PX = 256
 HEARTBEAT_S = 1.0
 MOST_TRIES = 3
+AWAY_S = 300.0  # how long a database that does not answer is waited for
 GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
 
 
@@ -77,38 +82,78 @@ def triage(
         keep: Copy the photos into the store.
         listen: Called after each photo with the run as it then stands.
 
+    A database that does not answer is waited for, `AWAY_S` at most; then the run is left like one
+    whose worker died, for the next to take up.
+
     Returns:
         The run as it ended: done, stopped by a user, or still another's.
 
     Raises:
         HeritageError: The checkpoint is gone or the disk is full; the run is marked failed and
-            can be resumed.
+            can be resumed. Or the database stayed away.
     """
     me = worker_name()
     before = store.run(run_id).status
     if not store.claim(run_id, me):
         return store.run(run_id)
     try:
-        run = store.run(run_id)
-        inspector = _inspector(run, weights)
-        reader = _Reader(store, run, inspector, root, keep)
-        ended = _work(store, run, reader, listen, died=before in (RUNNING, STOPPING))
+        inspector = _inspector(store.run(run_id), weights)
+        reader = partial(_Reader, store, inspector=inspector, root=root, keep=keep)
+        return _patiently(store, run_id, reader, listen, died=before in (RUNNING, STOPPING))
+    except DatabaseAwayError:
+        raise
     except HeritageError as error:
-        store.release(run_id, me, FAILED, str(error))
+        _give_up(store, run_id, str(error))
         raise
     except OSError as error:
         failure = StoreError(
             "surveys", f"nothing more can be written ({error.strerror})", "make room and resume"
         )
-        store.release(run_id, me, FAILED, str(failure))
+        _give_up(store, run_id, str(failure))
         raise failure from error
     except KeyboardInterrupt:
         store.release(run_id, me, STOPPED)
         raise
-    if ended == DONE:
-        store.settle_incoming(run_id)
-    store.release(run_id, me, ended)
-    return store.run(run_id)
+
+
+def _give_up(store: SurveyStore, run_id: int, words: str) -> None:
+    """Marks a run as failed, unless that cannot be written either; what is told is the cause."""
+    with suppress(HeritageError):
+        store.release(run_id, worker_name(), FAILED, words)
+
+
+def _patiently(
+    store: SurveyStore,
+    run_id: int,
+    reader: Callable[[Run], _Reader],
+    listen: Callable[[Run], None],
+    *,
+    died: bool,
+) -> Run:
+    """Works a run off; when the database has been away, again from what is written down there."""
+    away_since: float | None = None
+
+    def heard(run: Run) -> None:
+        nonlocal away_since
+        away_since = None
+        listen(run)
+
+    for pause_s in chain((0.5, 1.0, 2.0, 4.0), repeat(8.0)):
+        try:
+            run = store.run(run_id)
+            ended = _work(store, run, reader(run), heard, died=died)
+            if ended == DONE:
+                store.settle_incoming(run_id)
+            store.release(run_id, worker_name(), ended)
+            return store.run(run_id)
+        except DatabaseAwayError as error:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > AWAY_S:
+                raise
+            LOG.warning("%s; waiting for it", error)
+            died = False
+            time.sleep(pause_s)
+    raise AssertionError("the pauses never end")
 
 
 def _inspector(run: Run, weights: Path | None) -> Inspector:

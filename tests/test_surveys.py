@@ -1,6 +1,10 @@
 """Surveys, runs and verdicts are kept, counted once, and freed when deleted."""
 
 import hashlib
+import os
+import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,13 +16,14 @@ import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from helpers import crack_photo
+from helpers import crack_photo, wait_until
 from sqlalchemy import text
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError, StoreError
 from heritage.priority import ranked
+from heritage.processes import process_stamp
 from heritage.sources import Source
 from heritage.store.database import connect
 from heritage.store.tables import Base
@@ -40,7 +45,7 @@ from heritage.surveys import (
 CARD = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="a" * 64, parameters=1)
 ELSEWHERE = "another-computer:1"
 SILENCE = timedelta(days=300)
-NOBODY = f"{worker_name().rpartition(':')[0]}:{2**22 + 1}"  # no process has so high a number
+NOBODY = f"{socket.gethostname()}:{2**22 + 1}:1"  # no process has so high a number
 
 
 def upload(store, survey, name, data, building="tower"):
@@ -282,24 +287,46 @@ def test_a_dead_workers_run_is_taken_up_and_a_living_ones_is_not(store, run):
     assert store.claim(run.id, worker_name())
 
 
-def silence(store):
+def silence(store, since=SILENCE):
     with store.engine.begin() as connection:
         connection.execute(
             text("UPDATE runs SET heartbeat_at = :then"),
-            {"then": datetime.now(UTC).replace(tzinfo=None) - SILENCE},
+            {"then": datetime.now(UTC).replace(tzinfo=None) - since},
         )
 
 
-def test_a_silent_worker_of_this_computer_keeps_its_run_while_it_lives(store, survey, run):
+def test_a_worker_of_this_computer_keeps_its_run_however_the_clock_is_set(store, run):
     assert store.claim(run.id, worker_name())
-    silence(store)
-    assert not store.alive(run.id), "its number belonged to another process then"
-    alive = psutil.Process().create_time()
-    with store.engine.begin() as connection:
-        then = datetime.fromtimestamp(alive + 1, UTC).replace(tzinfo=None)
-        connection.execute(text("UPDATE runs SET heartbeat_at = :then"), {"then": then})
+    for since in (SILENCE, -SILENCE):
+        silence(store, since)
+        assert store.alive(run.id)
+        assert not store.claim(run.id, ELSEWHERE)
+
+
+def test_a_process_that_has_the_number_of_a_dead_worker_is_not_taken_for_it(store, run):
+    assert store.claim(run.id, f"{socket.gethostname()}:{os.getpid()}:1")
+    assert not store.alive(run.id)
+    assert store.claim(run.id, worker_name())
+
+
+def test_a_killed_worker_counts_as_dead_before_anybody_asked_after_it(store, run):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = f"{socket.gethostname()}:{process.pid}:{process_stamp(process.pid)}"
+    assert store.claim(run.id, worker)
     assert store.alive(run.id)
-    assert not store.claim(run.id, ELSEWHERE)
+    process.kill()
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    assert not store.alive(run.id)
+    process.communicate()
+    assert process_stamp(process.pid) == ""
+
+
+def test_a_word_from_the_future_is_of_a_worker_elsewhere_whose_clock_was_set_back(store, run):
+    assert store.claim(run.id, ELSEWHERE)
+    assert store.alive(run.id)
+    silence(store, -SILENCE)
+    assert not store.alive(run.id)
+    assert store.claim(run.id, worker_name())
 
 
 def test_who_lost_a_run_neither_goes_on_nor_ends_it(store, run):

@@ -200,7 +200,7 @@ def test_photos_added_while_it_runs_are_read_too(store, run, photos, weights_dir
 
 
 def test_an_archive_that_arrives_meanwhile_is_left_alone(store, run, weights_dir):
-    arriving = store.files.incoming(run.survey_id)
+    arriving = store.files.incoming(run.survey_id, 1)
     arriving.write_bytes(b"still being written")
     triage(store, run.id, weights=weights_dir)
     assert arriving.exists()
@@ -208,7 +208,7 @@ def test_an_archive_that_arrives_meanwhile_is_left_alone(store, run, weights_dir
 
 def test_an_archive_is_taken_in_and_then_removed(store, card, photos, tmp_path, weights_dir):
     survey = store.create_survey("Visit")
-    path = store.files.incoming(survey.id)
+    path = store.files.incoming(survey.id, 1)
     with zipfile.ZipFile(path, "w") as archive:
         for photo in sorted(photos.rglob("*.jpg")):
             archive.write(photo, photo.relative_to(photos))
@@ -248,7 +248,7 @@ def test_a_killed_workers_run_is_finished_by_the_next(
     store.add_photos(run.survey_id, list_folder(photos).sources)
     ensure_worker(store)
     wait_until(lambda: store.run(run.id).done >= 3)
-    process = int(worker_of(store, run).rpartition(":")[2])
+    process = int(worker_of(store, run).split(":")[1])
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     left = store.run(run.id)

@@ -23,13 +23,15 @@ from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from heritage.errors import StoreError
+from heritage.errors import DatabaseAwayError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "surveys.sqlite3"
 LABELS = "labels.csv"  # beside the photos: what verdicts say of them
 BUSY_S = 60  # how long one waits for another who writes
 MIGRATION_LOCK = 0x4E41  # any number of ours: PostgreSQL's advisory lock while migrating
+# What SQLite says that may pass: another writes, or the disk it lies on is away.
+PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 
 
 def surveys_dir() -> Path:
@@ -69,7 +71,8 @@ def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) 
             "surveys", "the database was made by a newer Heritage", "update this program"
         ) from error
     except (SQLAlchemyError, ImportError, OSError) as error:
-        raise StoreError(
+        kind = DatabaseAwayError if _may_pass(getattr(error, "orig", None)) else StoreError
+        raise kind(
             "surveys", f"the database cannot be opened ({_reason(error)})", _advice(error)
         ) from error
     return engine
@@ -112,12 +115,25 @@ def _write_ahead(cursor: Any) -> None:
 
 def _in_words(context: Any) -> None:
     """Whatever befalls the database later on ends in an error that people can act on."""
-    if isinstance(context.original_exception, context.dialect.dbapi.OperationalError):
-        raise StoreError(
-            "surveys",
-            f"the database does not answer ({_reason(context.original_exception)})",
-            "see that it is there and that its disk has room, then try again",
-        ) from context.original_exception
+    error, dbapi = context.original_exception, context.dialect.dbapi
+    ours = (dbapi.IntegrityError, dbapi.ProgrammingError, dbapi.DataError, dbapi.NotSupportedError)
+    # A connection found dead before its use is replaced without a word.
+    if context.is_pre_ping or not isinstance(error, dbapi.Error) or isinstance(error, ours):
+        return
+    kind = DatabaseAwayError if _may_pass(error) else StoreError
+    raise kind(
+        "surveys",
+        f"the database does not answer ({_reason(error)})",
+        "see that it is there and that its disk has room, then try again",
+    ) from error
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether what the database said may be otherwise in a minute."""
+    if isinstance(error, sqlite3.Error):
+        return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in PASSING
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"OperationalError", "InterfaceError"})  # of any driver
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from uuid import uuid4
 from heritage.errors import PhotoError
 
 SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "HEIF": "heic"}
+SPARE_BYTES = 64 * 2**20  # left on the disk, so that it can still be written down that it is full
 UNKNOWN_SUFFIX = "bin"  # kept all the same: the user gave it, and may ask why it was not read
 
 
@@ -30,13 +32,19 @@ class PhotoFiles:
             raise ValueError("this is no hash of a kept photo")
         return self.folder / "photos" / sha256[:2] / f"{sha256}.{suffix}"
 
+    def has_room(self, size: int = 0) -> bool:
+        """Whether the disk takes a file of `size` bytes and stays usable."""
+        if not self.folder.exists():
+            return True
+        return shutil.disk_usage(self.folder).free >= size + SPARE_BYTES
+
     def keep(self, data: bytes, sha256: str, suffix: str) -> None:
         """Writes the photo unless it is there; whole or not at all.
 
         Raises:
             OSError: The disk is full or cannot be written.
         """
-        _write(self.path(sha256, suffix), data)
+        self._write(self.path(sha256, suffix), data)
 
     def read(self, name: str, sha256: str, suffix: str) -> bytes:
         """The bytes of a kept photo.
@@ -53,7 +61,7 @@ class PhotoFiles:
 
     def keep_thumbnail(self, sha256: str, jpeg: bytes) -> None:
         """Writes the small picture of a photo unless it is there."""
-        _write(self._thumbnail_path(sha256), jpeg)
+        self._write(self._thumbnail_path(sha256), jpeg)
 
     def thumbnail(self, sha256: str) -> bytes | None:
         """JPEG bytes of the small picture; None where there is none."""
@@ -69,8 +77,13 @@ class PhotoFiles:
         ):
             path.unlink(missing_ok=True)
 
-    def incoming(self, survey_id: int) -> Path:
-        """A new path for an archive whose photos are being taken into a survey."""
+    def incoming(self, survey_id: int, size: int) -> Path:
+        """A new path for an archive of `size` bytes whose photos are being taken into a survey.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        self._need_room(size)
         folder = self._incoming_folder(survey_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{uuid4().hex}.zip"
@@ -89,17 +102,21 @@ class PhotoFiles:
     def _thumbnail_path(self, sha256: str) -> Path:
         return self.folder / "thumbnails" / sha256[:2] / f"{sha256}.jpg"
 
+    def _need_room(self, size: int) -> None:
+        if not self.has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-def _write(path: Path, data: bytes) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # two may write it at once
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    def _write(self, path: Path, data: bytes) -> None:
+        if path.exists():
+            return
+        self._need_room(len(data))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # two may write it at once
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -322,7 +322,7 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
         afresh: Forget what an earlier process reported.
 
     Raises:
-        TrainingError: Another process holds it, or the folder cannot be made.
+        TrainingError: Another process holds it, the folder cannot be made, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -345,6 +345,12 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
     except HeritageError as error:
         reporter.phase("failed", str(error))
         raise
+    except OSError as error:
+        reason = f"it cannot go on ({error.strerror or error})"
+        advice = "make room on the disk and resume; what finished epochs learned is kept"
+        told = TrainingError(folder.name, reason, advice)
+        reporter.phase("failed", str(told))
+        raise told from error
     except Exception:
         reporter.phase("failed", f"something unforeseen happened; {LOG} has the details")
         raise

@@ -12,7 +12,7 @@ import streamlit as st
 
 from heritage.access import Role, Visitor
 from heritage.bands import BANDS, BandThresholds
-from heritage.errors import HeritageError, StoreError
+from heritage.errors import DatabaseAwayError, HeritageError, StoreError
 from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
@@ -61,6 +61,8 @@ def show_survey(survey_id: int) -> None:
     """The whole view of one survey."""
     try:
         survey = store().survey(survey_id)
+    except DatabaseAwayError:
+        raise
     except StoreError:
         st.session_state.pop("open_survey", None)
         st.title("This survey is not here")
@@ -159,8 +161,19 @@ def _show_progress(run_id: int) -> None:
     try:
         run = store().run(run_id)
         set_going()
+    except DatabaseAwayError as error:
+        st.warning(
+            f"{plain(error.reason.capitalize())}. The triage waits for it and goes on by itself.",
+            icon=":material/cloud_off:",
+        )
+        return
     except HeritageError:
         st.rerun()
+    if not store().files.has_room():
+        st.error(
+            "The disk of this computer is full. Make room; the triage then goes on where it was.",
+            icon=":material/disc_full:",
+        )
     if not run.unfinished:
         st.rerun()
     pace = _pace(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -245,13 +246,15 @@ def _keep(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> None:
 
 def _from_zip(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> int:
     """Puts the archive aside; the worker unpacks it photo by photo."""
-    path = kept.files.incoming(survey.id)
+    path = kept.files.incoming(survey.id, upload.size)
     unfinished = path.with_suffix(".partial")
     upload.seek(0)
-    with unfinished.open("wb") as file:
-        while block := upload.read(2**20):
-            file.write(block)
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            shutil.copyfileobj(upload, file, 2**20)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return kept.add_photos(survey.id, list_zip(path, upload.name).sources)
 
 
