@@ -15,6 +15,7 @@ from PIL.ExifTags import GPS, IFD, Base
 
 Entries = dict[int, Any]
 
+_MOST_ENTRIES = 512  # cameras write about a hundred; more can be made to fill any memory
 _KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # field type to struct
 
 
@@ -39,7 +40,7 @@ def directory(tiff: bytes, start: int | None = None) -> Entries:
     if not 8 <= start <= len(tiff) - 2:
         return {}
     entries: Entries = {}
-    end = start + 2 + 12 * struct.unpack_from(order + "H", tiff, start)[0]
+    end = start + 2 + 12 * min(_MOST_ENTRIES, struct.unpack_from(order + "H", tiff, start)[0])
     for at in range(start + 2, min(end, len(tiff) - 11), 12):
         tag, kind, count = struct.unpack_from(order + "HHL", tiff, at)
         fields = _KINDS.get(kind, "")

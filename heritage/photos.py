@@ -7,9 +7,12 @@ Everything a file can do wrong ends in a `PhotoError` that names the file.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import io
 import re
+import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -127,13 +130,15 @@ def open_photo(
     try:
         im, orientation, facts = _open_header(fmt, data)
         width, height = im.size[::-1] if orientation >= 5 else im.size
+        tile_px = _tile_px(im)
     except Exception as exc:
         raise _unreadable(label, fmt, data, exc) from exc
     _check_size(label, width, height, limits)
-    if isinstance(im, _Tiff):
-        tile_px = im.tag_v2.get(Base.TileWidth, 0) * im.tag_v2.get(Base.TileLength, 0)
-        if tile_px > max(2**22, 4 * width * height):  # libtiff would make room for all of it
-            raise PhotoError(label, "the TIFF has tiles far larger than the photo", _SMALLER)
+    if tile_px > max(2**22, 4 * width * height):  # libtiff would make room for all of it
+        raise PhotoError(label, "the TIFF has tiles far larger than the photo", _SMALLER)
+    if fmt == "JPEG" and _scans(data) > _MOST_SCANS:  # each takes as long as a whole photo
+        reason = f"the JPEG is built up in more than {_MOST_SCANS} scans"
+        raise PhotoError(label, reason, "save it anew and use that")
     if fmt == "WEBP" and getattr(im, "n_frames", 1) > 1:
         raise _animated(label, fmt)
     return Photo(
@@ -242,7 +247,30 @@ def _png_chunk(data: bytes, wanted: bytes) -> bytes:
     return b""
 
 
+_MOST_SCANS = 100  # progressive JPEGs have about ten
+_MARKER = re.compile(rb"\xff[^\0\1\xff\xd0-\xd8]")
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has; the bytes of their marker also occur in thumbnails and noise."""
+    scans, at = data.count(b"\xff\xda"), 2
+    if scans <= _MOST_SCANS:
+        return scans
+    scans = 0
+    while (found := _MARKER.search(data, at)) and found[0] != b"\xff\xd9":
+        scans += found[0] == b"\xff\xda"
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
+
+
 # --- header ----------------------------------------------------------------------------------
+
+
+# What Pillow and libtiff say of a broken TIFF, a line for each of up to 65,000 places, would bury
+# every other line of a log. Windows keeps libtiff's functions to itself.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+with contextlib.suppress(AttributeError, OSError):
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 class _Jpeg(JpegImageFile):
@@ -282,6 +310,12 @@ def _open_header(fmt: str, data: bytes) -> tuple[ImageFile.ImageFile, int, Entri
     facts = read_exif(_png_chunk(data, b"eXIf") if fmt == "PNG" else im.info.get("exif") or b"")
     orientation = whole_number(facts, Base.Orientation)
     return im, orientation if orientation in _TURNS and fmt != "HEIF" else 1, facts
+
+
+def _tile_px(im: ImageFile.ImageFile) -> int:
+    if not isinstance(im, _Tiff):
+        return 0
+    return int(im.tag_v2.get(Base.TileWidth, 0)) * int(im.tag_v2.get(Base.TileLength, 0))
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:

@@ -253,15 +253,21 @@ def _place(source: Source) -> tuple:
 
 def _natural(text: str) -> list:
     """Sorts IMG_2 before IMG_10; numbers by length, as int() refuses very long ones."""
-    pieces: list = re.split("0*([0-9]+)", unicodedata.normalize("NFC", text).casefold())
+    pieces: list = re.split("0*([0-9]+)", _composed(text).casefold())
     pieces[1::2] = [(len(digits), digits) for digits in pieces[1::2]]
     return pieces
 
 
 def _label(*parts: str) -> str:
-    text = unicodedata.normalize("NFC", "/".join(parts))
+    text = _composed("/".join(parts))
     shown = (" " if unicodedata.category(c) == "Zs" else c for c in text)
     return _cut("".join(c if c.isprintable() else "\ufffd" for c in shown), 300)
+
+
+def _composed(text: str) -> str:
+    """NFC, in pieces: thousands of marks on one letter would take the square of their time."""
+    pieces = (text[at : at + 500] for at in range(0, len(text), 500))
+    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
 
 
 def _cut(text: str, most: int) -> str:
