@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heritage.backbones import BACKBONES, get_backbone
-from heritage.errors import BackboneError, CheckpointError
+from heritage.errors import BackboneError, CheckpointError, one_line
 
 CARD_VERSION = 1
 LONGEST_NAME = 100
@@ -137,7 +137,9 @@ def read_card(path: Path) -> ModelCard:
         CheckpointError: It is missing, no JSON, or lacks a field.
     """
     try:
-        card = card_from_values(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair cannot be shown
+        card = card_from_values(values)
         low, high = card.unsure
         if not 0 <= low <= high <= 1:
             raise ValueError("its unsure band makes no sense")
@@ -147,9 +149,13 @@ def read_card(path: Path) -> ModelCard:
         _check_types(card)
     except FileNotFoundError:
         raise _no_such_checkpoint(path.stem, path.parent) from None
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, BackboneError) as error:
+    except (
+        *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+        *(RecursionError, BackboneError),
+    ) as error:
+        why = one_line(str(getattr(error, "strerror", None) or error))
         raise CheckpointError(
-            path.name, f"the card cannot be read ({error})", "restore the file or train again"
+            path.name, f"the card cannot be read ({why})", "restore the file or train again"
         ) from error
     return replace(card, name=path.stem)
 
@@ -183,8 +189,10 @@ def _check_types(card: ModelCard) -> None:
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{value!r:.40} is no {kind.__name__}")
-    _check_number(card.pruned)
-    _check_number(card.data.get("unlabelled", 0))
+    for number in (card.parameters, card.temperature, card.threshold, card.pruned):
+        _check_number(number)
+    for number in (*card.mean, *card.std, card.data.get("unlabelled", 0)):
+        _check_number(number)
     for counts in card.data.get("photos", {}).values():
         for count in counts.values():
             _check_number(count)

@@ -24,7 +24,7 @@ from heritage.cards import (
     write_card,
 )
 from heritage.classifiers import DamageClassifier, build_classifier, fit_widths, parameter_count
-from heritage.errors import CheckpointError
+from heritage.errors import CheckpointError, one_line
 from heritage.pointing import PointingHead, sequence_of, tap_points
 
 SCALE = ".scale"
@@ -69,7 +69,7 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
             fit_widths(model, tensors)
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise CheckpointError(
-                path.name, f"its layers have no width ({error})", "train it again"
+                path.name, f"its layers have no width ({one_line(str(error))})", "train it again"
             ) from error
     _fill(model, tensors, path.name)
     model.requires_grad_(False).eval()
@@ -148,23 +148,26 @@ def parse_weights(data: bytes, name: str) -> dict[str, Tensor]:
     """
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(
-            name, f"it is no safetensors file ({error})", "weights are never read from pickles"
-        ) from error
-    if any(value.is_floating_point() and value.element_size() < 2 for value in tensors.values()):
-        raise CheckpointError(name, "it holds 8-bit floats", "save it as float16 or int8")
+    except (SafetensorError, ValueError, LookupError, RuntimeError, ArithmeticError) as error:
+        reason = f"it is no safetensors file ({one_line(str(error))})"
+        raise CheckpointError(name, reason, "weights are never read from pickles") from error
+    for value in tensors.values():
+        if value.is_complex() or (value.is_floating_point() and value.element_size() < 2):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(name, f"it holds {kind} numbers", "save it as float16 or int8")
     scales = {key for key in tensors if key.endswith(SCALE)}
     for key in scales:
         scale = tensors.pop(key).float()
         key = key.removesuffix(SCALE)
         whole = tensors.get(key)
         if whole is None or whole.ndim < 2 or scale.ndim != 1 or len(whole) != len(scale):
-            raise CheckpointError(name, f"{key} does not fit its scales", "restore the file")
+            reason = f"{one_line(key)} does not fit its scales"
+            raise CheckpointError(name, reason, "restore the file")
         tensors[key] = whole.float() * scale.view(-1, *[1] * (whole.ndim - 1))
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(name, f"{key} holds values that are not finite", "train again")
+            reason = f"{one_line(key)} holds values that are not finite"
+            raise CheckpointError(name, reason, "train again")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
@@ -251,7 +254,7 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
+        first = one_line(str(error).splitlines()[-1].strip())
         raise CheckpointError(
             name, f"the weights do not fit the backbone ({first})", "choose the right backbone"
         ) from error

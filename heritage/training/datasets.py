@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from heritage.errors import DatasetError, PhotoError
+from heritage.errors import DatasetError, PhotoError, one_line
 from heritage.photos import SUFFIXES, open_photo
 from heritage.training.augmentation import Views
 
@@ -216,9 +216,11 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
 
 def _read_manifest(path: Path) -> list[Sample]:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        # Whatever it is called, it is not unpacked.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
     except (OSError, ValueError) as error:
-        raise DatasetError(path.name, f"it cannot be read ({error})", "save it as CSV") from error
+        why = one_line(str(getattr(error, "strerror", None) or error).strip())
+        raise DatasetError(path.name, f"it cannot be read ({why})", "save it as CSV") from error
     missing = {"path", "label"} - set(table.columns)
     if missing:
         raise DatasetError(
@@ -229,12 +231,14 @@ def _read_manifest(path: Path) -> list[Sample]:
         if row["label"] not in CLASSES:
             raise DatasetError(
                 path.name,
-                f"line {number} has the label {row['label']!r}",
+                f"line {number} has the label '{one_line(row['label'])}'",
                 f"use one of {', '.join(CLASSES)}",
             )
         file = path.parent / row["path"]
-        if not file.is_file():
-            raise DatasetError(path.name, f"line {number}: no file {row['path']}", "mend the path")
+        if not _is_file(file):
+            raise DatasetError(
+                path.name, f"line {number}: no file {one_line(row['path'])}", "mend the path"
+            )
         samples.append(
             Sample(
                 file,
@@ -247,6 +251,13 @@ def _read_manifest(path: Path) -> list[Sample]:
     if not samples:
         raise DatasetError(path.name, "it lists no photos", "add lines")
     return samples
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long for any file
+        return False
 
 
 def _read_class_folders(folder: Path) -> list[Sample]:
@@ -268,7 +279,11 @@ def _read_class_folders(folder: Path) -> list[Sample]:
 
 def _content(path: Path) -> str:
     """Group of a photo of no known building: copies of it under other names share it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        reason = f"it cannot be opened ({error.strerror})"
+        raise DatasetError(path.name, reason, "check your permissions") from error
 
 
 def _photo_files(folder: Path) -> list[Path]:
