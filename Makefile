@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
+SECONDS ?= 600
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit format bench evaluate samples guide clean
+.PHONY: help run test lint audit format bench evaluate samples guide fuzz clean
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,11 @@ samples: .venv/installed-dev ## Draw the rendered sample photos anew
 
 guide: .venv/installed-dev ## Take the screenshots of docs/guide.md anew
 	$(BIN)/python scripts/make_guide.py
+
+fuzz: .venv/installed-dev ## Fuzz the decoder and the ZIP reader for SECONDS=600, half of it each
+	$(BIN)/python -m pip install --quiet 'atheris>=3,<4'
+	$(BIN)/python tests/fuzz/fuzz_photos.py $$(( $(SECONDS) / 2 ))
+	$(BIN)/python tests/fuzz/fuzz_zips.py $$(( $(SECONDS) / 2 ))
 
 clean: ## Remove what make has installed
 	rm -rf .venv
