@@ -115,7 +115,8 @@ class Engine:
         try:
             return _OnnxRunner(features, backbone)
         except Exception as error:  # whatever it is, PyTorch answers the same, only later
-            LOG.warning("%s runs in PyTorch: %s", backbone.name, str(error).split("\n")[0])
+            reason = str(error).split("\n")[0]
+            LOG.warning("runs in PyTorch", extra={"backbone": backbone.name, "reason": reason})
             return _TorchRunner(features)
 
 

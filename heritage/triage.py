@@ -116,8 +116,14 @@ def triage(
         raise
 
 
+def _told(run: Run) -> dict[str, object]:
+    """What the log says of a run."""
+    return {"run": run.id, "checkpoint": run.checkpoint, "status": run.status, "done": run.done}
+
+
 def _give_up(store: SurveyStore, run_id: int, words: str) -> None:
     """Marks a run as failed, unless that cannot be written either; what is told is the cause."""
+    LOG.exception("run broke off", extra={"run": run_id})
     with suppress(HeritageError):
         store.release(run_id, worker_name(), FAILED, words)
 
@@ -141,16 +147,19 @@ def _patiently(
     for pause_s in chain((0.5, 1.0, 2.0, 4.0), repeat(8.0)):
         try:
             run = store.run(run_id)
+            LOG.info("run begins", extra=_told(run) | {"photos": run.photos, "detail": run.detail})
             ended = _work(store, run, reader(run), heard, died=died)
             if ended == DONE:
                 store.settle_incoming(run_id)
             store.release(run_id, worker_name(), ended)
-            return store.run(run_id)
+            run = store.run(run_id)
+            LOG.info("run ends", extra=_told(run) | {"failed": run.failed, "seconds": run.seconds})
+            return run
         except DatabaseAwayError as error:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > AWAY_S:
                 raise
-            LOG.warning("%s; waiting for it", error)
+            LOG.warning("database away", extra={"run": run_id, "reason": error.reason})
             died = False
             time.sleep(pause_s)
     raise AssertionError("the pauses never end")
@@ -366,6 +375,7 @@ def _facts(read: _Read) -> PhotoFacts | None:
 
 def _failure(error: PhotoError) -> Finding:
     """The error without the name, which stands in its own column."""
+    LOG.info("photo refused", extra={"reason": error.reason})
     return Finding(error=f"{error.reason}; {error.advice}")
 
 
@@ -384,6 +394,7 @@ def work_off(store: SurveyStore, *, root: Path | None = None) -> None:
             except HeritageError:
                 continue
             except Exception as error:
+                LOG.exception("run broke off", extra={"run": run.id})
                 words = f"something unforeseen happened ({error!r})"
                 store.release(run.id, worker_name(), FAILED, words)
                 raise

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from heritage.errors import StoreError
+from heritage.logs import start_logging
 from heritage.processes import is_locked, start_apart
 from heritage.surveys import SurveyStore
 
@@ -55,7 +57,9 @@ def main(folder: Path) -> None:
     share_cores()
     try:
         with FileLock(folder / LOCK, timeout=1):
-            work_off(SurveyStore(folder), root=photo_root())
+            start_logging("worker", folder)
+            with closing(SurveyStore(folder)) as store:
+                work_off(store, root=photo_root())
     except Timeout:
         return
 

@@ -47,7 +47,8 @@ from heritage.training.folding import fold_norms, insert_norms, lacks_norms
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 FEWEST_STEPS = 8
-RUN_FILES = tuple(name + end for name in (STATE, BEST) for end in ("", ".partial"))
+SAVING = "saving"  # there once the checkpoint itself is being written
+RUN_FILES = (SAVING, *(name + end for name in (STATE, BEST) for end in ("", ".partial")))
 
 
 @dataclass

@@ -8,6 +8,7 @@ it may go away. Importing this loads no torch.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -26,9 +27,11 @@ from filelock import FileLock, Timeout
 from heritage.backbones import get_backbone
 from heritage.cards import check_name, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError
+from heritage.logs import start_logging
 from heritage.processes import ROOT, is_locked, start_apart
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
+EVENTS = logging.getLogger(__name__)
 JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
 STOPPED = "stopped-by-user"
 FILES = (JOB, PROGRESS, LOG, STOPPED, f"{JOB}.partial", f"{PROGRESS}.partial")
@@ -291,11 +294,13 @@ class Reporter:
                 steps=event.steps,
             )
         else:
+            EVENTS.info("epoch", extra=asdict(event))
             kept = [r for r in self._now["history"] if r.epoch < event.epoch]
             self._tell(history=(*kept, event), force=True)
 
     def phase(self, name: str, error: str = "") -> None:
         """Tells that something else begins, or that the run failed."""
+        EVENTS.info("phase", extra={"phase": name, "epochs": len(self._now["history"])})
         self._tell(phase=name, error=error, force=True)
 
     def _tell(self, *, force: bool = False, **values: Any) -> None:
@@ -339,6 +344,8 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
         ) from None
     if afresh:
         (folder / PROGRESS).unlink(missing_ok=True)
+    if (folder / JOB).exists():  # a shell has a terminal to tell it to
+        start_logging(f"training-{folder.name}", folder.parent)
     reporter = Reporter(folder)
     try:
         yield reporter

@@ -42,7 +42,7 @@ from heritage.training.evaluation import (
     unsure_band,
 )
 from heritage.training.faithfulness import heat_map_figures
-from heritage.training.fitting import RUN_FILES, fit
+from heritage.training.fitting import RUN_FILES, SAVING, fit
 from heritage.training.jobs import JOB, LOCK, PROGRESS
 from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
@@ -93,7 +93,9 @@ def train(
     name = name or config.backbone
     run_dir = run_dir or Path("runs") / name
     check_name(name)
-    if not overwrite and any((out / f"{name}{end}").exists() for end in (".json", ".safetensors")):
+    # What this very run was about to write when it was cut off is not in its way.
+    mine = overwrite or (run_dir / SAVING).exists()
+    if not mine and any((out / f"{name}{end}").exists() for end in (".json", ".safetensors")):
         raise TrainingError(
             name, f"{out.name} holds a checkpoint of this name", "choose a --name or --overwrite it"
         )
@@ -158,6 +160,7 @@ def train(
     )
     round_as_stored(model, precision)
     card = score(model, card, samples, cache)
+    (run_dir / SAVING).touch()
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)
     return card

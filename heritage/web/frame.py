@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,9 +11,13 @@ from pathlib import Path
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
+from heritage import __version__
 from heritage.errors import HeritageError
+from heritage.logs import start_logging
+from heritage.store.database import surveys_dir
 from heritage.web.access import admit, show_who
 
+LOG = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 KEPT_CHOICES = {
     *("checkpoint", "colour_map", "hot_only", "boxes", "heat_method", "detail_scan"),
@@ -37,6 +43,7 @@ def frame(title: str) -> None:
         layout="wide",
         initial_sidebar_state="collapsed",
     )
+    _start_log()
     admit()
     for key in KEPT_CHOICES & st.session_state.keys():
         # Assigning it anew makes Streamlit keep a choice whose widget this page does not show.
@@ -52,6 +59,13 @@ def frame(title: str) -> None:
         show_who()
 
 
+@st.cache_resource(show_spinner=False)
+def _start_log() -> None:
+    """Once for the whole server."""
+    start_logging("server", surveys_dir())
+    LOG.info("server begins", extra={"version": __version__, "python": platform.python_version()})
+
+
 def go_to_new_triage() -> None:
     """Leads to the empty form of Triage, whatever survey was open."""
     st.session_state.pop("open_survey", None)
@@ -64,6 +78,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except HeritageError as error:
+        LOG.info("refused", extra={"reason": error.reason, "kind": type(error).__name__})
         advice = error.advice[:1].upper() + error.advice[1:]
         st.error(
             f"**{plain(error.subject)}**: {plain(error.reason)}. {plain(advice)}.",

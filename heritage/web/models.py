@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import base64
+import logging
+import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
+from heritage.logs import SHOWN_HASH
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
 from heritage.web.backbone_cards import option_text, untrained_text
@@ -19,6 +22,7 @@ from heritage.web.backbone_cards import option_text, untrained_text
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
 
+LOG = logging.getLogger(__name__)
 # Hash, temperature, unsure band; of the head that points, hash and hot threshold.
 CardState = tuple[str, float, tuple[float, float], *tuple[str, ...]]
 VIEW_SIDE_PX = 2560  # sharp up to about fivefold zoom
@@ -91,7 +95,25 @@ def inspect(photo: Photo, card: ModelCard, method: str = GRAD_CAM) -> Inspection
 def _inspect(
     sha256: str, photo_name: str, name: str, state: CardState, method: str, _photo: Photo
 ) -> Inspection:
-    return inspector(name, state).inspect(_photo, method)
+    reader = inspector(name, state)
+    started = time.perf_counter()
+    found = reader.inspect(_photo, method)
+    _note("inspected", found, started)
+    return found
+
+
+def _note(event: str, found: Inspection, started: float) -> None:
+    LOG.info(
+        event,
+        extra={
+            "photo": found.sha256[:SHOWN_HASH],
+            "width": found.width,
+            "height": found.height,
+            "checkpoint": found.backbone,
+            "method": found.method,
+            "milliseconds": round(1000 * (time.perf_counter() - started)),
+        },
+    )
 
 
 def scan(photo: Photo, card: ModelCard, whole: Inspection) -> Inspection:
@@ -110,7 +132,9 @@ def scan(photo: Photo, card: ModelCard, whole: Inspection) -> Inspection:
         def advance(done: int, tiles: int) -> None:
             bar.progress(done / tiles, f"{words}: {done} of {tiles} tiles")
 
+        started = time.perf_counter()
         found = reader.scan(photo, whole, advance)
+        _note("scanned", found, started)
         bar.empty()
         while len(kept) >= SCANS_KEPT:
             kept.pop(next(iter(kept)))
