@@ -145,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     pointing.set_defaults(run=_train_pointing)
 
     doctor = commands.add_parser("doctor", help="is everything in order here, and what to do")
+    doctor.add_argument(
+        "--remove-leftovers",
+        action="store_true",
+        help="remove kept files that no survey of the database has, a day old at least",
+    )
     doctor.set_defaults(run=_doctor)
 
     evaluate = commands.add_parser("evaluate", help="score checkpoints on labelled photos")
@@ -500,8 +505,11 @@ def _device(asked: str) -> str:
 
 
 def _doctor(options: argparse.Namespace, given: list[str]) -> int:
-    from heritage.doctor import examine
+    from heritage.doctor import examine, remove_leftovers
 
+    if options.remove_leftovers:
+        print(f"removed {remove_leftovers()} files")
+        return OK
     status = OK
     for found in examine():
         print(f"{'ok   ' if found.good else 'WRONG'}  {found.what}: {found.words}", flush=True)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from heritage.cards import weights_dir
 from heritage.errors import HeritageError
 from heritage.photos import open_photo
 from heritage.store.database import connect, surveys_dir
+from heritage.surveys import SurveyStore
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PYTHON = (3, 11)
@@ -54,6 +56,7 @@ def examine() -> Iterator[Finding]:
         ("weights", _weights),
         ("database", _database),
         ("disk", _disk),
+        ("leftovers", _leftovers),
     )
     for what, check in checks:
         try:
@@ -154,6 +157,33 @@ def _disk() -> Iterator[Finding]:
         words = f"{free_gb:.1f} GB free for {what}"
         advice = "" if good else "make room, or name another folder with HERITAGE_SURVEYS"
         yield Finding("disk", good, words, advice)
+
+
+def _leftovers() -> Iterator[Finding]:
+    try:
+        with closing(SurveyStore()) as store:
+            paths = store.leftovers()
+    except HeritageError:
+        return  # told of the database
+    mb = sum(path.stat().st_size for path in paths) / 1e6
+    words = (
+        f"{len(paths)} files ({mb:.1f} MB) that no survey of this database has; unless another "
+        "database uses the folder: python -m heritage doctor --remove-leftovers"
+    )
+    yield Finding("leftovers", True, words if paths else "none")
+
+
+def remove_leftovers() -> int:
+    """Removes what processes killed at the wrong moment left; returns how many files.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+    with closing(SurveyStore()) as store:
+        paths = store.leftovers()
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
 
 
 def _told(error: HeritageError) -> str:

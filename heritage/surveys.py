@@ -25,13 +25,14 @@ from heritage.priority import VERDICTS, PriorityRow, similar_groups
 from heritage.processes import process_stamp
 from heritage.sources import Source, read_source
 from heritage.store.database import connect, surveys_dir
-from heritage.store.files import PhotoFiles
+from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
 
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
 UNFINISHED = (WAITING, RUNNING, STOPPING)
 SILENT_S = 60  # a worker elsewhere that has not been heard of for so long is taken for dead
+IDLE_S = 86_400.0  # a file so old is not being written
 LONGEST_NAME = 200
 LONGEST_NOTE = 5000
 LONGEST_HEAT = 768
@@ -329,6 +330,21 @@ class SurveyStore:
                 for sha256 in set(some) - set(session.scalars(still)):
                     self.files.forget(sha256)
         self.files.drop_incoming(survey_id)
+
+    def leftovers(self, idle_s: float = IDLE_S) -> list[Path]:
+        """Files that no survey of this database has, as a process killed at the wrong moment leaves
+        them; half-written ones too.
+
+        Args:
+            idle_s: Younger files are not counted: their row may be about to be written.
+        """
+        found = []
+        for some in _in_parts(self.files.idle(idle_s)):
+            with Session(self.engine) as session:
+                known = select(PhotoRow.sha256).where(PhotoRow.sha256.in_([h for h, _ in some]))
+                kept = set(session.scalars(known))
+            found += [path for sha256, path in some if sha256 not in kept or path.suffix == PARTIAL]
+        return found
 
     # --- photos ----------------------------------------------------------------------------
 

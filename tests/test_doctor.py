@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from helpers import save_untrained
 
 from heritage.cli import main
 from heritage.doctor import examine
+from heritage.surveys import SurveyStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,3 +80,17 @@ def test_it_answers_although_a_card_is_garbage(tmp_path):
     assert done.returncode == 1
     assert "WRONG  weights: broken.json" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_leftovers_are_told_and_removed_only_when_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+    with closing(SurveyStore()) as store:
+        store.files.keep(b"left by a process that was killed", "f" * 64, "jpg")
+        lost = store.files.path("f" * 64, "jpg")
+    os.utime(lost, (0, 0))
+    main(["doctor"])
+    assert "leftovers: 1 files" in capsys.readouterr().out
+    assert lost.exists()
+    assert main(["doctor", "--remove-leftovers"]) == 0
+    assert "removed 1 files" in capsys.readouterr().out
+    assert not lost.exists()

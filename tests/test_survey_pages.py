@@ -396,3 +396,18 @@ def test_pictures_of_stored_photos_travel_with_the_page(spring):
     large = picture_urls(app)
     visits = picture_urls(page("3_Surveys.py"))
     assert all(url.startswith("data:image/jpeg;base64,") for url in [*small, *large, *visits])
+
+
+def test_a_chosen_survey_stays_chosen_when_another_comes_in_above_it(kept):
+    kept.create_survey("Chosen")
+    kept.create_survey("Other")
+    app = page("3_Surveys.py")
+    choice = {"rows": [1], "columns": [], "cells": []}
+    app.session_state["surveys"] = {"selection": choice}
+    app.run()
+    kept.create_survey("Newest")
+    app.run()
+    assert app.session_state["surveys"]["selection"]["rows"] == [2]
+    kept.delete_survey(kept.find_survey("Chosen").id)
+    app.run()
+    assert app.session_state["surveys"]["selection"]["rows"] == []

@@ -531,3 +531,17 @@ def test_an_older_database_is_brought_up_to_date_and_keeps_what_was_found(store,
     newer = open_store()
     assert newer.rows(run.id)[0].damage_percent == 70.0
     assert newer.run(run.id).detail is False
+
+
+def test_files_that_no_survey_has_are_found_and_no_others(store, survey):
+    kept = upload(store, survey, "1.jpg", crack_photo())
+    store.files.keep_thumbnail(kept, b"small")
+    lost = "f" * 64
+    store.files.keep(b"left by a process that was killed", lost, "jpg")
+    store.files.keep_thumbnail(lost, b"small")
+    half = store.files.path(kept, "jpg").with_name(f"{kept}.jpg.0123.partial")
+    half.write_bytes(b"half a photo")
+    assert store.leftovers() == [], "their rows may be about to be written"
+    found = {path.name for path in store.leftovers(idle_s=-1)}
+    assert found == {half.name, f"{lost}.jpg"}
+    assert len(store.leftovers(idle_s=-1)) == 3

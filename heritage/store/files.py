@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import shutil
+import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from heritage.errors import PhotoError
 
 SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "HEIF": "heic"}
 SPARE_BYTES = 64 * 2**20  # left on the disk, so that it can still be written down that it is full
+PARTIAL = ".partial"  # of a file until it is whole
 UNKNOWN_SUFFIX = "bin"  # kept all the same: the user gave it, and may ask why it was not read
 
 
@@ -77,6 +80,16 @@ class PhotoFiles:
         ):
             path.unlink(missing_ok=True)
 
+    def idle(self, idle_s: float) -> list[tuple[str, Path]]:
+        """Hash and path of every file that nobody has written to for `idle_s` seconds."""
+        latest = time.time() - idle_s
+        found = []
+        for path in chain(self.folder.glob("photos/*/*"), self.folder.glob("thumbnails/*/*")):
+            with suppress(OSError):
+                if path.stat().st_mtime < latest:
+                    found.append((path.name.partition(".")[0], path))
+        return found
+
     def incoming(self, survey_id: int, size: int) -> Path:
         """A new path for an archive of `size` bytes whose photos are being taken into a survey.
 
@@ -111,7 +124,7 @@ class PhotoFiles:
             return
         self._need_room(len(data))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # two may write it at once
+        partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")  # two may write it at once
         try:
             with partial.open("xb") as file:
                 file.write(data)

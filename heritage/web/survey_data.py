@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from heritage.access import GuardedStore, Visitor, note
+from heritage.bands import BANDS
 from heritage.cards import write_atomically
 from heritage.errors import StoreError
 from heritage.priority import PriorityRow, ranked
@@ -71,6 +73,17 @@ def rows_of(survey: Survey, run: Run) -> tuple[PriorityRow, ...]:
 def _rows(run_id: int, state: tuple[int, ...]) -> tuple[PriorityRow, ...]:
     run = store().run(run_id)
     return tuple(ranked(store().rows(run_id), store().survey(run.survey_id).thresholds))
+
+
+def band_counts(survey: Survey, run: Run) -> dict[str, int]:
+    """How many photos of a run are in each band; counted anew only when something changed."""
+    return _band_counts(run.id, store().state(survey.id, run.id), survey, run)
+
+
+@st.cache_data(max_entries=1000, ttl=KEPT_FOR, show_spinner=False)
+def _band_counts(run_id: int, state: tuple[int, ...], _survey: Survey, _run: Run) -> dict[str, int]:
+    found = Counter(row.band for row in rows_of(_survey, _run))
+    return {name: found[name] for name in BANDS}
 
 
 def handover(survey: Survey, run: Run) -> Handover:

@@ -20,7 +20,7 @@ from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
 from heritage.web.survey_charts import building_over_time
-from heritage.web.survey_data import rows_of, set_going, store, thumbnail
+from heritage.web.survey_data import band_counts, set_going, store, thumbnail
 
 PICTURES_A_VISIT = 8
 
@@ -39,6 +39,7 @@ def show_surveys() -> None:
         return
     set_going()
     runs = {survey.id: store().runs(survey.id) for survey in surveys}
+    _keep_choice([survey.id for survey in surveys])
     chosen = st.dataframe(
         pd.DataFrame([_line(survey, runs[survey.id]) for survey in surveys]),
         key="surveys",
@@ -69,13 +70,20 @@ def show_surveys() -> None:
         st.caption("Choose a survey in the table to open or delete it.")
 
 
+def _keep_choice(ids: Sequence[int]) -> None:
+    """Moves the choice along with its survey, where others came or went meanwhile."""
+    before = st.session_state.get("surveys_shown", ids)
+    st.session_state["surveys_shown"] = ids
+    rows = st.session_state.get("surveys", {}).get("selection", {}).get("rows", [])
+    if before == ids or not rows:
+        return
+    there = [ids.index(before[row]) for row in rows if row < len(before) and before[row] in ids]
+    st.session_state["surveys"] = {"selection": {"rows": there, "columns": [], "cells": []}}
+
+
 def _line(survey: Survey, runs: Sequence[Run]) -> dict[str, object]:
     run = runs[0] if runs else None
-    bands = dict.fromkeys(BANDS, 0)
-    if run:
-        for row in rows_of(survey, run):
-            if row.band:
-                bands[row.band] += 1
+    bands = band_counts(survey, run) if run else dict.fromkeys(BANDS, 0)
     return {
         "Survey": survey.name,
         "Site": survey.site,
