@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 JOURNAL_END = ".unfinished"
+CLUSTER_REQUIREMENTS = "requirements-cluster.txt"
 
 
 def add_triage(commands: Any) -> None:
@@ -31,7 +33,7 @@ def add_triage(commands: Any) -> None:
         "with their error, and the exit status is 1. What a killed run was through with is kept: "
         "give the same command with --resume.",
     )
-    triage.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
+    triage.add_argument("sources", nargs="+", metavar="SOURCE")
     for name, text in (
         ("csv", "the priority table as CSV"),
         ("xlsx", "the same as a workbook with thumbnails"),
@@ -69,15 +71,44 @@ def add_triage(commands: Any) -> None:
             metavar="PERCENT",
             help=f"damage %% from which the band {name.capitalize()} begins ({start:g})",
         )
+    _add_cluster_options(triage)
     triage.set_defaults(run=_triage, parser=triage)
+
+
+def _add_cluster_options(triage: argparse.ArgumentParser) -> None:
+    cluster = triage.add_argument_group(
+        "on a cluster",
+        "With --engine ray SOURCE is one folder or an address like s3://BUCKET/FOLDER, and the "
+        "answers go to Parquet files, from which --csv and --geojson are made. The photos stay "
+        "where they are: they are not copied into the store of surveys. Needs "
+        f"{CLUSTER_REQUIREMENTS}.",
+    )
+    cluster.add_argument("--engine", choices=("local", "ray"), default="local")
+    cluster.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="of the cluster (default: one of this machine alone, for this run)",
+    )
+    cluster.add_argument("--out", metavar="DIR", help="folder or address for the Parquet files")
+    cluster.add_argument(
+        "--photos-per-file",
+        type=int,
+        metavar="N",
+        help="rows in a Parquet file; a run that is killed has kept whole files",
+    )
 
 
 def _triage(options: argparse.Namespace, given: list[str]) -> int:
     thresholds = _thresholds(options)
-    if not (options.survey or any(getattr(options, kind) for kind in KINDS)):
-        options.parser.error("say what for: --csv, --xlsx, --pdf, --geojson, --zip or --survey")
     if options.resume and options.restart:
         options.parser.error("--resume and --restart cannot both be meant")
+    if options.engine == "ray":
+        return _triage_on_ray(options, thresholds)
+    if options.out or options.ray_address or options.photos_per_file:
+        options.parser.error("--out, --ray-address and --photos-per-file go with --engine ray")
+    options.sources = [Path(source) for source in options.sources]
+    if not (options.survey or any(getattr(options, kind) for kind in KINDS)):
+        options.parser.error("say what for: --csv, --xlsx, --pdf, --geojson, --zip or --survey")
     card = read_card(options.weights / f"{options.backbone or default_name(options.weights)}.json")
     _check_writable(options)
 
@@ -122,6 +153,64 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
     if journal:
         shutil.rmtree(journal, ignore_errors=True)
     return SOME_FAILED if run.failed else OK
+
+
+def _triage_on_ray(options: argparse.Namespace, thresholds: BandThresholds) -> int:
+    if not options.out or len(options.sources) > 1:
+        options.parser.error("--engine ray takes one SOURCE and needs --out")
+    if options.survey or options.xlsx or options.pdf or options.zip:
+        options.parser.error("with --engine ray there are --csv and --geojson")
+    if options.photos_per_file is not None and options.photos_per_file < 1:
+        options.parser.error("--photos-per-file must be 1 or more")
+    _check_writable(options)
+    cluster = _cluster()
+
+    from heritage.terminal import progress_bar
+
+    with progress_bar() as progress:
+        task = progress.add_task("photos written down", total=None)
+        outcome = cluster.triage_on_ray(
+            options.sources[0],
+            options.out,
+            backbone=options.backbone,
+            weights=options.weights,
+            detail=options.detail,
+            address=options.ray_address,
+            file_photos=options.photos_per_file,
+            resume=options.resume,
+            restart=options.restart,
+            listen=lambda done, photos: progress.update(task, completed=done, total=photos),
+        )
+    if outcome.left_out:
+        print(f"left out {outcome.left_out} files that are no photos", file=sys.stderr)
+    print(f"{outcome.photos:,} photos, {outcome.asked:,} of them read now", file=sys.stderr)
+    print(options.out)
+    if options.csv or options.geojson:
+        from heritage.priority import ranked
+        from heritage.spreadsheets import priority_csv, priority_geojson
+
+        rows = ranked(outcome.answers.rows(), thresholds)
+        for path, write in ((options.csv, priority_csv), (options.geojson, priority_geojson)):
+            if path:
+                data = write(rows)
+                _write(path, data.encode() if isinstance(data, str) else data)
+                print(path)
+    failures = outcome.answers.failures()
+    _tell_failures(failures)
+    return SOME_FAILED if failures else OK
+
+
+def _cluster() -> Any:
+    try:
+        return import_module("heritage.cluster")
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] == "heritage":
+            raise
+        raise HeritageError(
+            "--engine ray",
+            f"what it needs is not installed here ({error.name or error})",
+            f"pip install -r {CLUSTER_REQUIREMENTS}",
+        ) from error
 
 
 def _survey(options: argparse.Namespace, store: SurveyStore, thresholds: BandThresholds) -> Survey:

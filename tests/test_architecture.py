@@ -13,8 +13,9 @@ WEB = sorted((ROOT / "heritage" / "web").glob("*.py"))
 CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.parts)
 # Each may import those to its right, never those to its left.
 ORDER = (
-    *("cli", "cli_triage", "worker", "handover", "triage", "surveys", "report", "spreadsheets"),
-    *("sources", "exports", "inspection", "quality", "engines", "scanning", "priority"),
+    *("cli", "cli_triage", "cluster", "actors", "answers", "worker", "handover", "triage"),
+    *("surveys", "report", "spreadsheets", "buckets", "sources", "exports", "inspection"),
+    *("quality", "engines", "scanning", "priority"),
     *("checkpoints", "inputs", "cascade"),
 )
 LOWEST = (
@@ -52,6 +53,14 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", CORE, ids=lambda p: p.stem)
 def test_only_pages_and_web_import_streamlit(path):
     assert not any(name.startswith(("streamlit", "heritage.web")) for name in imported(path))
+
+
+def test_only_the_modules_of_the_cluster_import_ray_and_pyarrow():
+    cluster = ("cluster", "actors", "answers", "buckets")
+    for path in (*PAGES, *WEB, *CORE):
+        if path.stem not in cluster:
+            found = {name.removeprefix("heritage.").split(".")[0] for name in imported(path)}
+            assert not found & {"ray", "pyarrow", *cluster}, path
 
 
 @pytest.mark.parametrize("path", [*PAGES, *WEB], ids=lambda p: p.stem)

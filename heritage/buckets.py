@@ -1,0 +1,187 @@
+"""Folders here and behind a URL (`s3://`, `gs://`, `file://`, …), by one set of rules.
+
+What lies behind a URL is listed and read by the rules of `sources`: hidden files and what is no
+photo are left out, archives are rows with an error, the order is natural. pyarrow's own file
+systems are used where it has one, as they read in parallel and travel to other machines; fsspec's
+are the rest. Credentials, regions and endpoints come from where those look for them
+(`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from pyarrow import ArrowInvalid
+from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem
+from pyarrow.fs import PyFileSystem as OtherFileSystem
+
+from heritage.errors import PhotoError, StoreError
+from heritage.photos import Limits
+from heritage.sources import (
+    _ARCHIVE,
+    _ARCHIVES,
+    _EMPTY,
+    _LISTED,
+    _NO_FILE,
+    Listing,
+    Source,
+    _hidden,
+    _listing,
+    _refused,
+    _source,
+    _suffix,
+    _too_large,
+    list_folder,
+    read_source,
+)
+
+TRIES = 3  # a storage that is busy says so; it is asked again before a photo counts as unreadable
+WAIT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, here or behind a URL; it travels to other processes.
+
+    Attributes:
+        name: What the user calls it.
+        files: The file system it is in.
+        path: Where in that, with forward slashes and none at the end.
+    """
+
+    name: str
+    files: FileSystem
+    path: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it is an ordinary folder of this computer, or one shared with it."""
+        return isinstance(self.files, LocalFileSystem)
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other places, however it was given; holds no secrets."""
+        return self.path if self.here else f"{self.files.type_name}://{self.path}"
+
+    def below(self, *parts: str) -> str:
+        """Path of what lies in it."""
+        return "/".join((self.path, *parts))
+
+
+def place(given: str) -> Place:
+    """The folder that `given`, a path or a URL, names; it need not be there.
+
+    Raises:
+        StoreError: It is a URL of a kind that cannot be read here.
+    """
+    if "://" not in given:
+        return Place(given, LocalFileSystem(), Path(os.path.realpath(given)).as_posix())
+    try:
+        files, path = _resolved(given)
+    except (ImportError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            given,
+            f"such an address cannot be opened here ({reason})",
+            "name a folder, or an address like s3://BUCKET/FOLDER",
+        ) from error
+    found = Place(re.sub("//[^/@]*@", "//", given), files, path.rstrip("/"))  # no secrets
+    return replace(found, path=os.path.realpath(found.path)) if found.here else found
+
+
+def _resolved(url: str) -> tuple[FileSystem, str]:
+    try:
+        return FileSystem.from_uri(url)
+    except ArrowInvalid:  # pyarrow knows no such kind
+        other, path = fsspec.core.url_to_fs(url)
+        return OtherFileSystem(FSSpecHandler(other)), path
+
+
+def list_photos(place: Place) -> Listing:
+    """Lists the photos in a folder and all below it; behind a URL, `Source.path` is relative.
+
+    Raises:
+        PhotoError: There is no such folder, or it cannot be opened.
+    """
+    if place.here:
+        return list_folder(Path(place.path))
+    try:
+        infos = place.files.get_file_info(FileSelector(place.path, recursive=True))
+    except FileNotFoundError as error:
+        raise _refused(place.name, _NO_FILE) from error
+    except OSError as error:
+        raise PhotoError(
+            place.name, f"it cannot be listed ({_first_line(error)})", ADVICE
+        ) from error
+    sources: list[Source] = []
+    left_out: set[str] = set()
+    for info in infos:
+        if info.type != FileType.File:
+            continue
+        key = info.path.removeprefix(place.path).lstrip("/")
+        parts = key.split("/")
+        hidden = next((i for i, part in enumerate(parts, 1) if _hidden(part)), 0)
+        suffix = _suffix(parts[-1])
+        if hidden or suffix not in _LISTED:
+            left_out.add("/".join(parts[: hidden or None]))
+            continue
+        why = _ARCHIVE if suffix in _ARCHIVES else ""
+        sources.append(_source((place.path.rpartition("/")[2], *parts), "", key, why))
+    return _listing(sources, len(left_out))
+
+
+ADVICE = "check the address and your permissions"
+
+
+def key_of(source: Source, place: Place) -> str:
+    """What a photo is known by in the answers: its path below the place, as valid text."""
+    key = os.path.relpath(source.path, place.path) if place.here else source.path
+    return Path(key).as_posix().encode(errors="backslashreplace").decode()
+
+
+def read_photo(source: Source, place: Place, *, limits: Limits = Limits()) -> bytes:
+    """Reads the bytes of one photo, never more than `limits.max_bytes` of them.
+
+    Args:
+        source: From `list_photos`, or one made of its key: `path` may be relative to the place.
+
+    Raises:
+        PhotoError: Whatever keeps the photo from being read.
+    """
+    if place.here:
+        path = str(Path(place.path, source.path))
+        return read_source(replace(source, path=path), limits=limits)
+    if source.error:
+        raise _refused(source.photo, source.error)
+    data = _fetch(place, source, limits.max_bytes + 1)
+    if len(data) > limits.max_bytes:
+        raise _refused(source.photo, _too_large(limits))
+    if not data:
+        raise _refused(source.photo, _EMPTY)
+    return data
+
+
+def _fetch(place: Place, source: Source, most_bytes: int) -> bytes:
+    tried = 0
+    while True:
+        try:
+            with place.files.open_input_stream(place.below(source.path)) as stream:
+                return stream.read(most_bytes)
+        except FileNotFoundError as error:
+            raise _refused(source.photo, _NO_FILE) from error
+        except OSError as error:
+            tried += 1
+            if tried == TRIES or isinstance(error, PermissionError):
+                words = f"it cannot be read ({_first_line(error)})"
+                raise PhotoError(source.photo, words, ADVICE) from error
+            time.sleep(tried * WAIT_S)
+
+
+def _first_line(error: Any) -> str:
+    return str(error).splitlines()[0]
