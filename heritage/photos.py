@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import io
 import re
+import threading
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,10 +103,12 @@ class Photo:
             ValueError: Both sides are asked for, or a side below one pixel.
         """
         width, height = _reduced(self.width, self.height, short_side_px, long_side_px)
+        large = self.width * self.height > _LARGE_PIXELS
         try:
-            im, orientation, _ = _open_header(self.format, self.data)
-            size = (height, width) if orientation >= 5 else (width, height)
-            return _decode(im, size, orientation)
+            with _one_at_a_time if large else contextlib.nullcontext():
+                im, orientation, _ = _open_header(self.format, self.data)
+                size = (height, width) if orientation >= 5 else (width, height)
+                return _decode(im, size, orientation)
         except Exception as exc:
             raise _unreadable(self.name, self.format, self.data, exc) from exc
 
@@ -352,6 +355,12 @@ def _unreadable(name: str, fmt: str, data: bytes, exc: Exception) -> PhotoError:
 
 # --- pixels ----------------------------------------------------------------------------------
 
+# A few bytes can state 250 million pixels, which take up to 5 GB: enough for one, not for eight.
+_LARGE_PIXELS = 64_000_000
+_one_at_a_time = threading.Lock()
+# Above 32 MB the C library gives memory back at once; smaller blocks each thread would keep.
+Image.core.set_block_size(64 * 2**20)
+
 _TURNS: dict[int, Image.Transpose | None] = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -400,7 +409,8 @@ def _plain(im: ImageFile.ImageFile) -> Image.Image:
         inverted = isinstance(im, _Tiff) and im.tag_v2.get(262) == 0  # white is zero
         return Image.fromarray(255 - grey if inverted else grey)
     if im.has_transparency_data:
-        return im.convert("LA" if im.mode in ("1", "L", "LA", "La") else "RGBA")
+        mode = "LA" if im.mode in ("1", "L", "LA", "La") else "RGBA"
+        return im if im.mode == mode else im.convert(mode)
     if im.mode == "1":
         return im.convert("L")
     return im if im.mode in ("L", "RGB", "CMYK") else im.convert("RGB")
