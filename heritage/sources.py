@@ -532,7 +532,7 @@ def _member(file: io.BufferedReader, label: str, member: int, limits: Limits) ->
         data = file.read(info.compress_size)
         if info.compress_type == zipfile.ZIP_DEFLATED:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size + 1)
-    except (struct.error, zlib.error, OverflowError) as exc:
+    except (struct.error, zlib.error, OverflowError, ValueError) as exc:
         raise _refused(label, _DAMAGED) from exc
     if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
         raise _refused(label, _DAMAGED)
