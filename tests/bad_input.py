@@ -915,6 +915,7 @@ def zips() -> Iterator[ZipCase]:
         "longer than stated": stated(alone, file_size=9),
         "shorter than stated": stated(alone, file_size=90_000),
         "place behind the end": stated(alone, header_offset=2**31),
+        "place behind any end": stated(alone, header_offset=2**63),
         "place of another": stated(alone, header_offset=30),
         "empty": zipped([("1.jpg", b"")]),
         "torn": zipped([("1.jpg", torn)]),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 import unicodedata
+import zlib
 from pathlib import Path
 
 import bad_input
@@ -163,18 +164,57 @@ def test_a_triage_of_harm_is_done_with_a_row_a_file_and_the_good_answered_as_alo
 PEAK_MB, LEFT_MB, OUTPUT_BYTES = 250, 10, 2000
 
 
-@linux_only
-def test_memory_returns_and_logs_stay_short_when_a_process_reads_all_harm_twice(corpus):
-    code = r"""
-import gc, json, re, sys
+# Runs in a process of its own: memory of this one, with torch, would hide what is looked for.
+MEMORY = r"""
+import gc, re, sys
 from pathlib import Path
 from heritage.errors import PhotoError
 from heritage.photos import open_photo
-from heritage.sources import list_folder, read_source
 
 def mb(what="VmRSS"):
     gc.collect()
     return int(re.search(what + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+"""
+
+
+def in_a_process(code, argument):
+    """What `code` prints, and what it writes to the log."""
+    return subprocess.run(
+        [sys.executable, "-c", MEMORY + code, str(argument)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+@linux_only
+def test_large_photos_are_decoded_one_at_a_time_and_threads_give_their_memory_back(tmp_path):
+    # 200 KB that state 66 million pixels: 260 MB once decoded.
+    packer, row = zlib.compressobj(), bytes(1 + 3 * 8800)
+    packed = b"".join([packer.compress(row) for _ in range(7500)] + [packer.flush()])
+    whole = bad_input.png(8800, 7500)
+    pixels = bad_input.png_chunk(b"IDAT", packed) + bad_input.png_chunk(b"IEND")
+    (tmp_path / "large.png").write_bytes(whole[:33] + pixels)
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+photo = open_photo(sys.argv[1])
+with ThreadPoolExecutor(2) as pool:
+    small = list(pool.map(lambda n: photo.pixels(short_side_px=75), range(2)))
+    assert [pixels.shape for pixels in small] == [(75, 88, 3)] * 2
+    print(mb("VmHWM"), mb())
+"""
+    peak_mb, left_mb = map(float, in_a_process(code, tmp_path / "large.png").stdout.split())
+    assert peak_mb < 450
+    assert left_mb < 150
+
+
+@linux_only
+def test_memory_returns_and_logs_stay_short_when_a_process_reads_all_harm_twice(corpus):
+    code = """
+import json
+from heritage.sources import list_folder, read_source
 
 def read_all():
     for source in list_folder(Path(sys.argv[1])).sources:
@@ -189,14 +229,7 @@ facts["peak"] = mb("VmHWM")  # its own; ru_maxrss begins with that of the parent
 facts["torch"] = "torch" in sys.modules
 print(json.dumps(facts))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(corpus[0])],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
+    done = in_a_process(code, corpus[0])
     facts = json.loads(done.stdout)
     assert not facts["torch"]
     assert facts["peak"] < PEAK_MB

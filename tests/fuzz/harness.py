@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -35,14 +37,21 @@ def fuzz(
     for number, seed in enumerate(seeds):
         (home / f"seed-{number}").write_bytes(seed)
     before_mb = _peak_mb()
+    print(f"what is found is kept in {finds}", flush=True)
 
     def checked(data: bytes) -> None:
-        with _Output() as output:
-            target(data)
-        if output.written > MOST_OUTPUT_BYTES:
-            raise RuntimeError(f"{output.written} bytes of output")
-        if _peak_mb() - before_mb > MOST_MEMORY_MB:
-            raise MemoryError(f"{_peak_mb()} MB at once")
+        try:
+            with _Output() as output:
+                target(data)
+            if output.written > MOST_OUTPUT_BYTES:
+                raise RuntimeError(f"{output.written} bytes of output")
+            if _peak_mb() - before_mb > MOST_MEMORY_MB:
+                raise MemoryError(f"{_peak_mb()} MB at once")
+        except BaseException:
+            find = finds / hashlib.sha256(data).hexdigest()[:16]
+            find.write_bytes(data)
+            print(f"{traceback.format_exc()}\nkept as {find}", file=sys.stderr, flush=True)
+            os._exit(1)  # libFuzzer's own way out hangs, and keeps nothing
 
     seconds = sys.argv[1] if len(sys.argv) > 1 else "300"
     options = [f"-max_total_time={seconds}", f"-timeout={MOST_SECONDS}", "-max_len=70000"]
