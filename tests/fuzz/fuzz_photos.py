@@ -9,6 +9,8 @@ import atheris
 from harness import fuzz
 
 with atheris.instrument_imports(include=["heritage", "PIL", "pillow_heif"]):
+    from PIL import ImageCms
+
     from heritage.errors import HeritageError
     from heritage.photos import open_photo
 
@@ -45,5 +47,10 @@ def mutate(data: bytes, most: int, seed: int) -> bytes:
 
 
 if __name__ == "__main__":
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    small = bad_input.picture((40, 40))
+    profiled = [
+        bad_input.encoded(small, fmt, icc_profile=srgb) for fmt in ("JPEG", "PNG", "TIFF", "HEIF")
+    ]
     seeds = [case.data for case in bad_input.photos() if len(case.data) <= MOST_BYTES]
-    fuzz(read, [*map(bad_input.good, bad_input.GOOD), *seeds], mutate)
+    fuzz(read, [*map(bad_input.good, bad_input.GOOD), *profiled, *seeds], mutate)
