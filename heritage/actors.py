@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from heritage.triage import (
 
 TASKS_AHEAD = 2  # that an actor is given at a time
 CAREFUL_TASKS = 2 * TASKS_AHEAD  # after a restart: what brought the process down is among them
+DECODED = 16  # photos that an actor which only decodes holds at a time, about 1 MB each
 IN_HAND = "in-hand"
 
 
@@ -86,9 +88,11 @@ class Decode:
         self._work = work
         self._careful = CAREFUL_TASKS if restarted else 0
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """One `Read` for each of the photos."""
-        return pa.table({"read": ArrowPythonObjectArray.from_objects(list(self.each(batch)))})
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """One `Read` for each of the photos, a few at a time."""
+        reads = self.each(batch)
+        while some := list(islice(reads, DECODED)):
+            yield pa.table({"read": ArrowPythonObjectArray.from_objects(some)})
 
     def each(self, batch: pa.Table) -> Iterator[Read]:
         """Reads photo by photo, the next when whoever asks is through with the last."""

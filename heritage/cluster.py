@@ -46,8 +46,10 @@ from heritage.inputs import working_side_px
 from heritage.sources import Source
 from heritage.surveys import LONGEST_NAME, _that_can_be_stored
 
-TASK_PHOTOS = 32  # what is done again when a worker is lost; of 12 MP some two seconds' work
-FILES, MOST_FILE_PHOTOS = 200, 1000  # a run of any size is some 200 files, or files of 1,000 photos
+# Runs are cut into so many tasks and files, within these sizes: a task is what is done again when a
+# worker is lost, a file what is not when the driver is; but each takes the driver some time.
+TASKS, TASK_PHOTOS = 5000, (32, 256)
+FILES, FILE_PHOTOS = 200, (32, 1000)
 LOOK_EVERY_S = 2.0
 LOST_STARTS = 32  # actors in a row that may die while they start, as they do on a lost node
 SOURCES = pa.schema({name: pa.string() for name in ("key", "photo", "building", "error")})
@@ -109,7 +111,7 @@ def triage_on_ray(
         raise StoreError(source, "there is no photo in it", "name a folder of photos")
     answers.begin(Request(photos.identity, checkpoint.card, detail), resume=resume, restart=restart)
     missing = missing_photos(listing.sources, photos, answers.keys())
-    file_photos = file_photos or min(max(len(missing) // FILES, TASK_PHOTOS), MOST_FILE_PHOTOS)
+    file_photos = file_photos or _share(len(missing), FILES, FILE_PHOTOS)
     outcome = Outcome(answers, len(listing.sources), len(missing), listing.left_out)
     if len(missing):
         with _connected(address):
@@ -204,15 +206,16 @@ def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_consecutive_actor_init_deaths = LOST_STARTS
-    starts = range(0, len(missing), TASK_PHOTOS)
-    rows = ray.data.from_arrow([missing.slice(start, TASK_PHOTOS) for start in starts])
+    task_photos = _share(len(missing), TASKS, TASK_PHOTOS)
+    starts = range(0, len(missing), task_photos)
+    rows = ray.data.from_arrow([missing.slice(start, task_photos) for start in starts])
     core: dict[str, Any] = {"batch_format": "pyarrow", "fn_constructor_args": (work,)}
     cores, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
     on_cores = core | {"compute": _pool(cores, len(starts)), "num_cpus": 1, "batch_size": None}
     if gpus:
         on_gpus = core | {"compute": _pool(gpus, len(starts)), "num_cpus": 0, "num_gpus": 1}
         read = rows.map_batches(Decode, **on_cores)
-        found = read.map_batches(Answer, batch_size=TASK_PHOTOS, **on_gpus)
+        found = read.map_batches(Answer, batch_size=task_photos, **on_gpus)
     else:
         found = rows.map_batches(Inspect, **on_cores)
     found.write_parquet(
@@ -221,6 +224,11 @@ def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -
         min_rows_per_file=file_photos,
         ray_remote_args={"num_cpus": 0},  # it takes next to none
     )
+
+
+def _share(photos: int, parts: int, sizes: tuple[int, int]) -> int:
+    least, most = sizes
+    return min(max(photos // parts, least), most)
 
 
 def _pool(offered: int, tasks: int) -> ray.data.ActorPoolStrategy:
