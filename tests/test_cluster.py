@@ -136,10 +136,11 @@ def s3():
 
 @pytest.fixture(scope="module")
 def nodes(s3):
-    """A cluster whose head does no work; it knows of the S3 server."""
+    """A cluster with one node that lives; it knows of the S3 server."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets must have short names
     cluster = Nodes(folder, os.environ | s3)
     try:
+        cluster.add()
         yield cluster
     finally:
         cluster.stop()
@@ -367,7 +368,6 @@ def test_a_photo_that_brings_its_worker_down_again_and_again_is_given_up_and_no_
 def test_a_driver_that_is_killed_loses_no_photo_and_doubles_none(
     nodes, photos, local_csv, weights_dir, tmp_path
 ):
-    nodes.add()
     out, table = tmp_path / "answers", tmp_path / "out.csv"
     arguments = (photos, "--out", out, "--csv", table, "--photos-per-file", 16)
     process = start(nodes, weights_dir, *arguments)
