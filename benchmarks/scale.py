@@ -56,7 +56,7 @@ def main() -> None:
         driver(given.photos)
         return
     width, height = map(int, given.size.split("x"))
-    with tempfile.TemporaryDirectory(prefix="scale-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
         home = Path(name)
         photos = make_photos(home / "photos", given.photos, (width, height))
         print(
