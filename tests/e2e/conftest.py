@@ -1,27 +1,16 @@
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from browser import FLAGS, system_chromium
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from benchmarks.server import served
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 180_000  # a cold start reads gigabytes of libraries, and a slow machine trains slowly
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -29,45 +18,8 @@ def app_url(tmp_path_factory):
     """The app as a user starts it, on a free port of localhost."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(ROOT / "weights", home / "weights")  # what is trained here stays here
-    with served(home, free_port()) as url:
+    with served(home) as url:
         yield url
-
-
-@contextmanager
-def served(home, port):
-    """The app on `port`, with `home` as its home folder and its weights in there."""
-    log = (home / "app.log").open("w")
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
-    process = subprocess.Popen(
-        [*command, f"--server.port={port}"],
-        cwd=ROOT,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=os.environ
-        | {
-            "HOME": str(home),
-            "HERITAGE_WEIGHTS": str(home / "weights"),
-            "HERITAGE_RUNS": str(home / "runs"),
-            "HERITAGE_SURVEYS": str(home / "surveys"),
-        },
-    )
-    url = f"http://localhost:{port}"
-    try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                assert process.poll() is None, (home / "app.log").read_text()
-                time.sleep(0.5)
-        else:
-            pytest.fail((home / "app.log").read_text())
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ import sys
 import urllib.request
 
 import pytest
-from conftest import PATIENCE_MS, ROOT, free_port, served
+from conftest import PATIENCE_MS, ROOT
 from helpers import crack_photo, wait_until
 from playwright.sync_api import expect
 
+from benchmarks.server import free_port, served
 from heritage.access import AUDIT
 from heritage.sources import list_folder
 from heritage.surveys import SurveyStore
