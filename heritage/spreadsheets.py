@@ -298,6 +298,8 @@ def _csv_cell(value: Any) -> str:
     text = "; ".join(value) if isinstance(value, list) else str("" if value is None else value)
     if isinstance(value, int):
         return text
+    # A program set to semicolons or tabs splits the text there, quotes or not.
+    text = re.sub(r"([;\t][\s\ufeff]*)(?=[=+\-@])", r"\1'", text)
     # NFKC makes a plain sign of its full-width, small and raised variants.
     first = unicodedata.normalize("NFKC", text.lstrip(" \u00a0\u3000\ufeff")[:1])
     return f"'{text}" if first in tuple("=+-@\t\r\n\ufffd") else text

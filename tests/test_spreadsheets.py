@@ -170,6 +170,15 @@ def test_text_that_no_format_can_hold_breaks_none_of_them(text):
     assert by_heading(book["Priority"], 2)["Rank"].value == 1
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_no_program_takes_the_rest_of_a_text_for_a_formula(delimiter):
+    rows = rows_of(replace(FULL, note=f"loose{delimiter}=1+1{delimiter} @SUM(A1)"))
+    table = priority_csv(rows).decode("utf-8-sig").splitlines()
+    fields = [field for line in csv.reader(table[1:], delimiter=delimiter) for field in line]
+    assert fields
+    assert not any(field.strip().startswith(("=", "+", "@")) for field in fields)
+
+
 def test_in_excel_nothing_is_a_formula_or_a_link():
     texts = [*FORMULAS, "http://example.org", "mailto:a@b.c", "internal:Summary!A1", "<r>x</r>"]
     rows = rows_of(*(replace(FULL, photo=t, note=t, building=t, verdict_by=t) for t in texts))
