@@ -260,7 +260,7 @@ def test_no_text_is_a_formula_in_a_csv(text):
         shown = unicodedata.normalize("NFKC", cell).strip()
         assert not shown.startswith(("=", "+", "-", "@"))
         assert not cell.startswith(("\t", "\r", "\n"))
-        assert cell.removeprefix("'") == clean(text).removeprefix("'")
+        assert cell.replace("'", "") == clean(text).replace("'", "")
 
 
 @examples(60)
