@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from PIL import Image
 from pyarrow.fs import FileType
 from ray.data.extensions import ArrowPythonObjectArray
 
@@ -34,10 +33,11 @@ from heritage.surveys import pack_heat
 from heritage.triage import (
     GIVEN_UP,
     MOST_TRIES,
-    THUMBNAIL_SIDE_PX,
-    _failure,
-    as_finding,
+    failure,
+    finding_of,
     share_cores,
+    thumbnail,
+    told_by,
 )
 
 TASKS_AHEAD = 2  # that an actor is given at a time
@@ -119,18 +119,9 @@ class Decode:
             photo = open_photo(data, source.photo)
             pixels = photo.pixels(short_side_px=self._work.side_px)
         except PhotoError as error:
-            return Read(row | {"error": _failure(error).error})
-        small = Image.fromarray(pixels)
-        small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
-        row |= {
-            "width": photo.width,
-            "height": photo.height,
-            "taken_at": photo.taken_at.isoformat() if photo.taken_at else None,
-            "camera": photo.camera,
-            "latitude": photo.latitude,
-            "longitude": photo.longitude,
-            "perceptual_hash": f"{perceptual_hash(np.asarray(small)):016x}",
-        }
+            return Read(row | {"error": failure(error).error})
+        row |= told_by(photo)
+        row["perceptual_hash"] = f"{perceptual_hash(thumbnail(pixels)):016x}"
         # Only a detail scan needs more than the pixels from here on.
         return Read(row, photo if self._work.detail else replace(photo, data=b""), pixels)
 
@@ -204,14 +195,8 @@ class Answer:
     def _row(self, read: Read) -> dict[str, Any]:
         if read.photo is None or read.pixels is None:
             return read.row
-        found = self._inspector.answer(read.photo, read.pixels)
-        if self._detail:
-            try:
-                found = self._inspector.scan(read.photo, found)
-            except PhotoError as error:  # it could be decoded small, and not at its full size
-                told = f"No detail scan: {error.reason}; {error.advice}."
-                found = replace(found, warnings=(*found.warnings, told))
-        finding = as_finding(found)
+        whole = self._inspector.answer(read.photo, read.pixels)
+        finding = finding_of(self._inspector, read.photo, whole, detail=self._detail)
         assert finding.heat is not None
         return read.row | {
             "backbone": self._inspector.card.name,

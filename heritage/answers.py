@@ -27,9 +27,9 @@ from heritage.buckets import Place
 from heritage.cards import ModelCard, card_from_values
 from heritage.errors import StoreError
 from heritage.overlays import Region
-from heritage.priority import PriorityRow
+from heritage.priority import PriorityRow, with_relatives
 from heritage.sources import natural_key
-from heritage.surveys import _with_relatives, answers_alike
+from heritage.surveys import answers_alike
 
 RUN, PARTS = "run.json", "parts"
 READERS = 32  # of files at once; behind a URL each waits most of the time
@@ -145,7 +145,7 @@ class Answers:
             for number, row in enumerate(ordered)
             if row["sha256"]
         ]
-        return _with_relatives([_priority_row(i, row) for i, row in enumerate(ordered)], hashes)
+        return with_relatives([_priority_row(i, row) for i, row in enumerate(ordered)], hashes)
 
     def doubled(self) -> int:
         """How many rows are there once too often."""

@@ -24,23 +24,17 @@ from pyarrow.fs import PyFileSystem as OtherFileSystem
 from heritage.errors import PhotoError, StoreError
 from heritage.photos import Limits
 from heritage.sources import (
-    _ARCHIVE,
-    _ARCHIVES,
-    _EMPTY,
-    _LISTED,
-    _NO_FILE,
     Listing,
     Source,
-    _hidden,
-    _listing,
-    _refused,
-    _source,
-    _suffix,
-    _too_large,
+    as_error,
+    checked_bytes,
     list_folder,
+    list_names,
     read_source,
 )
 
+ADVICE = "check the address and your permissions"
+NOT_THERE = ("there is no such file or folder", "check the path")
 TRIES = 3  # a storage that is busy says so; it is asked again before a photo counts as unreadable
 WAIT_S = 1.0
 
@@ -114,29 +108,14 @@ def list_photos(place: Place) -> Listing:
     try:
         infos = place.files.get_file_info(FileSelector(place.path, recursive=True))
     except FileNotFoundError as error:
-        raise _refused(place.name, _NO_FILE) from error
+        raise PhotoError(place.name, *NOT_THERE) from error
     except OSError as error:
         raise PhotoError(
             place.name, f"it cannot be listed ({_first_line(error)})", ADVICE
         ) from error
-    sources: list[Source] = []
-    left_out: set[str] = set()
-    for info in infos:
-        if info.type != FileType.File:
-            continue
-        key = info.path.removeprefix(place.path).lstrip("/")
-        parts = key.split("/")
-        hidden = next((i for i, part in enumerate(parts, 1) if _hidden(part)), 0)
-        suffix = _suffix(parts[-1])
-        if hidden or suffix not in _LISTED:
-            left_out.add("/".join(parts[: hidden or None]))
-            continue
-        why = _ARCHIVE if suffix in _ARCHIVES else ""
-        sources.append(_source((place.path.rpartition("/")[2], *parts), "", key, why))
-    return _listing(sources, len(left_out))
-
-
-ADVICE = "check the address and your permissions"
+    names = (info.path for info in infos if info.type == FileType.File)
+    below = (name.removeprefix(place.path).lstrip("/") for name in names)
+    return list_names(below, place.path.rpartition("/")[2])
 
 
 def key_of(source: Source, place: Place) -> str:
@@ -158,13 +137,9 @@ def read_photo(source: Source, place: Place, *, limits: Limits = Limits()) -> by
         path = str(Path(place.path, source.path))
         return read_source(replace(source, path=path), limits=limits)
     if source.error:
-        raise _refused(source.photo, source.error)
+        raise as_error(source)
     data = _fetch(place, source, limits.max_bytes + 1)
-    if len(data) > limits.max_bytes:
-        raise _refused(source.photo, _too_large(limits))
-    if not data:
-        raise _refused(source.photo, _EMPTY)
-    return data
+    return checked_bytes(source, data, len(data), limits)
 
 
 def _fetch(place: Place, source: Source, most_bytes: int) -> bytes:
@@ -174,7 +149,7 @@ def _fetch(place: Place, source: Source, most_bytes: int) -> bytes:
             with place.files.open_input_stream(place.below(source.path)) as stream:
                 return stream.read(most_bytes)
         except FileNotFoundError as error:
-            raise _refused(source.photo, _NO_FILE) from error
+            raise PhotoError(source.photo, *NOT_THERE) from error
         except OSError as error:
             tried += 1
             if tried == TRIES or isinstance(error, PermissionError):

@@ -43,8 +43,8 @@ from heritage.cards import default_name, weights_dir
 from heritage.checkpoints import POINTER, load_checkpoint
 from heritage.errors import StoreError
 from heritage.inputs import working_side_px
-from heritage.sources import Source
-from heritage.surveys import LONGEST_NAME, _that_can_be_stored
+from heritage.sources import Source, storable
+from heritage.surveys import LONGEST_NAME
 
 # Runs are cut into so many tasks and files, within these sizes: a task is what is done again when a
 # worker is lost, a file what is not when the driver is; but each takes the driver some time.
@@ -131,7 +131,7 @@ def triage_on_ray(
 
 def missing_photos(sources: Iterable[Source], photos: Place, done: set[str]) -> pa.Table:
     """What is to be read, as columns: a tenth of the memory of as many objects."""
-    kept = ((key_of(source, photos), _that_can_be_stored(source)) for source in sources)
+    kept = ((key_of(source, photos), storable(source)) for source in sources)
     rows = [
         (key, source.photo, source.building[:LONGEST_NAME], source.error)
         for key, source in kept

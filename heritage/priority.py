@@ -149,3 +149,28 @@ def agreement(rows: Sequence[PriorityRow], threshold_percent: float) -> dict[str
         answer = DAMAGED if row.damage_percent >= threshold_percent else SOUND
         counts[f"{row.verdict}_as_{answer}"] += 1
     return counts
+
+
+def with_relatives(
+    rows: Sequence[PriorityRow], hashes: Sequence[tuple[int, str, str, str]]
+) -> list[PriorityRow]:
+    """Marks the same bytes as duplicates of the first, and nearly equal photos as one group."""
+    first: dict[str, tuple[int, str]] = {}
+    for photo_id, name, sha256, _ in hashes:
+        first.setdefault(sha256, (photo_id, name))
+    seen = {sha256: near for _, _, sha256, near in hashes if near}
+    unique = list(seen)
+    values = [int(seen[sha256], 16) for sha256 in unique]
+    group = dict(zip(unique, similar_groups(values), strict=True))
+    return [
+        replace(
+            row,
+            duplicate_of=(
+                first[row.sha256][1]
+                if row.sha256 in first and first[row.sha256][0] != row.photo_id
+                else ""
+            ),
+            similar_group=group.get(row.sha256),
+        )
+        for row in rows
+    ]

@@ -152,6 +152,56 @@ def list_files(
     return _listing({(s.path, s.member): s for s in sources}.values(), left_out)
 
 
+def list_names(names: Iterable[str], folder: str) -> Listing:
+    """Lists the photos among files that another storage holds, by the rules of `list_folder`.
+
+    Args:
+        names: Paths below `folder`, with forward slashes.
+        folder: What the folder is called; `Source.path` is the path below it.
+    """
+    sources: list[Source] = []
+    left_out: set[str] = set()
+    for name in names:
+        parts = name.split("/")
+        hidden = next((i for i, part in enumerate(parts, 1) if _hidden(part)), 0)
+        suffix = _suffix(parts[-1])
+        if hidden or suffix not in _LISTED:
+            left_out.add("/".join(parts[: hidden or None]))
+            continue
+        error = _ARCHIVE if suffix in _ARCHIVES else ""
+        sources.append(_source((folder, *parts), "", name, error))
+    return _listing(sources, len(left_out))
+
+
+def checked_bytes(source: Source, data: bytes, size: int, limits: Limits) -> bytes:
+    """Returns `data`, of a file of `size` bytes, if it can be a photo's.
+
+    Raises:
+        PhotoError: It is empty or over the cap.
+    """
+    if max(size, len(data)) > limits.max_bytes:
+        raise _refused(source.photo, _too_large(limits))
+    if not data:
+        raise _refused(source.photo, _EMPTY)
+    return data
+
+
+def as_error(source: Source) -> PhotoError:
+    """What is known to be wrong with a source that has an error."""
+    return _refused(source.photo, source.error)
+
+
+def storable(source: Source) -> Source:
+    """A name that is no text, as old archives and shares have them, is told by its row."""
+    try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        readable = source.path.encode(errors="replace").decode()
+        error = "its name is not in a form we can keep; give the file another name"
+        return replace(source, path=readable, error=source.error or error)
+    return source
+
+
 def read_source(source: Source, *, root: Path | None = None, limits: Limits = Limits()) -> bytes:
     """Reads the bytes of one photo, never more than `limits.max_bytes` of them.
 
@@ -167,7 +217,7 @@ def read_source(source: Source, *, root: Path | None = None, limits: Limits = Li
         PhotoError: Whatever keeps the photo from being read.
     """
     if source.error:
-        raise _refused(source.photo, source.error)
+        raise as_error(source)
     try:
         with _opened(source.path, source.photo, root) as file:
             if source.member is not None:
@@ -178,11 +228,7 @@ def read_source(source: Source, *, root: Path | None = None, limits: Limits = Li
         raise _refused(source.photo, _unopened("file", exc)) from exc
     except MemoryError as exc:
         raise _refused(source.photo, _MEMORY) from exc
-    if max(size, len(data)) > limits.max_bytes:
-        raise _refused(source.photo, _too_large(limits))
-    if not data:
-        raise _refused(source.photo, _EMPTY)
-    return data
+    return checked_bytes(source, data, size, limits)
 
 
 def upload_label(name: str) -> tuple[str, str]:

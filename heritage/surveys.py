@@ -6,7 +6,7 @@ import io
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +18,12 @@ from sqlalchemy.orm import Session
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
-from heritage.errors import StoreError
+from heritage.errors import PhotoError, StoreError
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import Region, coarsened
-from heritage.priority import VERDICTS, PriorityRow, similar_groups
+from heritage.priority import VERDICTS, PriorityRow, with_relatives
 from heritage.processes import process_stamp
-from heritage.sources import Source, read_source
+from heritage.sources import Source, read_source, storable
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
@@ -368,7 +368,7 @@ class SurveyStore:
             before = {(path, member) for path, member in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
-            for source in map(_that_can_be_stored, sources):
+            for source in map(storable, sources):
                 if (source.path, source.member) in before:
                     continue
                 values.append(
@@ -456,8 +456,15 @@ class SurveyStore:
         """
         if kept.suffix:
             return self.files.read(kept.name, kept.sha256, kept.suffix)
-        free = kept.trusted or self.files.is_incoming(kept.source.path)
-        return read_source(kept.source, root=None if free else root)
+        incoming = self.files.is_incoming(kept.source.path)
+        try:
+            return read_source(kept.source, root=None if kept.trusted or incoming else root)
+        except PhotoError:
+            # Another run of the survey may have brought it in, and removed the archive it was in.
+            now = self.photo(kept.id) if incoming else kept
+            if now == kept:
+                raise
+            return self.photo_bytes(now, root)
 
     def settle_incoming(self, run_id: int) -> None:
         """Removes the archives of a survey once a run is through with what was in them."""
@@ -565,15 +572,27 @@ class SurveyStore:
             return dict(session.execute(query).all())
 
     def record(
-        self, run_id: int, photo_id: int, facts: PhotoFacts | None, finding: Finding | int
-    ) -> None:
+        self,
+        run_id: int,
+        photo_id: int,
+        facts: PhotoFacts | None,
+        finding: Finding | int,
+        *,
+        worker: str = "",
+    ) -> bool:
         """Writes down what a run found; once it returns, that is not lost.
 
         Args:
             facts: What the bytes tell; None where they could not be had.
             finding: What was found, or the photo with the same bytes whose finding holds here.
+            worker: Whose run it must still be; by default it does not matter.
+
+        Returns:
+            Whether it was written down: nothing is where the run is another's by now.
         """
         with Session(self.engine) as session:
+            if worker and not self._heard(session, run_id, worker):
+                return False
             if facts:
                 session.execute(
                     update(PhotoRow).where(PhotoRow.id == photo_id).values(asdict(facts))
@@ -585,6 +604,7 @@ class SurveyStore:
             )
             session.add(self._inspection(session, run_id, photo_id, finding))
             session.commit()
+            return True
 
     def claim(self, run_id: int, worker: str) -> bool:
         """Takes up a run that waits, or whose worker is dead; False where another was quicker."""
@@ -610,14 +630,10 @@ class SurveyStore:
             Whether it is to go on: nobody asked it to stop, and the run is still its own.
         """
         with Session(self.engine) as session:
-            done = session.execute(
-                update(RunRow)
-                .where(RunRow.id == run_id, RunRow.worker == worker)
-                .values(heartbeat_at=self._clock(), seconds=RunRow.seconds + seconds)
-            )
+            mine = self._heard(session, run_id, worker, seconds)
             status = session.scalar(select(RunRow.status).where(RunRow.id == run_id))
             session.commit()
-            return status == RUNNING and cast(CursorResult[Any], done).rowcount == 1
+            return mine and status == RUNNING
 
     def release(self, run_id: int, worker: str, status: str, error: str = "") -> None:
         """Lets a run of one's own go: done, stopped or failed; another's is left alone."""
@@ -734,7 +750,7 @@ class SurveyStore:
         with self.engine.connect() as connection:
             rows = [_priority_row(values, run) for values in connection.execute(query)]
             hashes = self._hashes(connection, run.survey_id)
-        return _with_relatives(rows, hashes)
+        return with_relatives(rows, hashes)
 
     def heat(self, run_id: int, photo_id: int) -> tuple[np.ndarray, bool] | None:
         """Heat (h, w) of one photo, and whether it is absolute; None where there is none."""
@@ -927,6 +943,16 @@ class SurveyStore:
             }
         return InspectionRow(run_id=run_id, photo_id=photo_id, **values)
 
+    def _heard(self, session: Session, run_id: int, worker: str, seconds: float = 0.0) -> bool:
+        """Notes that a worker lives; False where the run is not its own. Until the transaction
+        ends, nobody else can take the run up."""
+        done = session.execute(
+            update(RunRow)
+            .where(RunRow.id == run_id, RunRow.worker == worker)
+            .values(heartbeat_at=self._clock(), seconds=RunRow.seconds + seconds)
+        )
+        return cast(CursorResult[Any], done).rowcount == 1
+
     def _next_position(self, session: Session, survey_id: int) -> int:
         last = select(func.max(PhotoRow.position)).where(PhotoRow.survey_id == survey_id)
         found = session.scalar(last)
@@ -990,31 +1016,6 @@ def _priority_row(values: Any, run: Run) -> PriorityRow:
     )
 
 
-def _with_relatives(
-    rows: list[PriorityRow], hashes: list[tuple[int, str, str, str]]
-) -> list[PriorityRow]:
-    """Marks the same bytes as duplicates of the first, and nearly equal photos as one group."""
-    first: dict[str, tuple[int, str]] = {}
-    for photo_id, name, sha256, _ in hashes:
-        first.setdefault(sha256, (photo_id, name))
-    seen = {sha256: near for _, _, sha256, near in hashes if near}
-    unique = list(seen)
-    values = [int(seen[sha256], 16) for sha256 in unique]
-    group = dict(zip(unique, similar_groups(values), strict=True))
-    return [
-        replace(
-            row,
-            duplicate_of=(
-                first[row.sha256][1]
-                if row.sha256 in first and first[row.sha256][0] != row.photo_id
-                else ""
-            ),
-            similar_group=group.get(row.sha256),
-        )
-        for row in rows
-    ]
-
-
 def pack_heat(heat: np.ndarray, absolute: bool = False) -> bytes:
     """Heat (h, w) as bytes, in NumPy's own formats.
 
@@ -1067,17 +1068,6 @@ def _kept(row: PhotoRow) -> KeptPhoto:
     return KeptPhoto(
         row.id, row.survey_id, row.name, source, row.sha256, row.suffix, row.source_trusted
     )
-
-
-def _that_can_be_stored(source: Source) -> Source:
-    """A name that is no text, as old archives and shares have them, is told by its row."""
-    try:
-        source.path.encode()
-    except UnicodeEncodeError:
-        readable = source.path.encode(errors="replace").decode()
-        error = "its name is not in a form we can keep; give the file another name"
-        return replace(source, path=readable, error=source.error or error)
-    return source
 
 
 def _in_parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from heritage.surveys import (
     DONE,
     FAILED,
     RUNNING,
+    SILENT_S,
     STOPPED,
     STOPPING,
     Finding,
@@ -48,6 +50,7 @@ from heritage.surveys import (
 LOG = logging.getLogger(__name__)
 THUMBNAIL_SIDE_PX = 256
 HEARTBEAT_S = 1.0
+PULSE_S = SILENT_S / 6
 MOST_TRIES = 3
 AWAY_S = 300.0  # how long a database that does not answer is waited for
 GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
@@ -97,9 +100,10 @@ def triage(
     if not store.claim(run_id, me):
         return store.run(run_id)
     try:
-        inspector = _inspector(store.run(run_id), weights)
-        reader = partial(_Reader, store, inspector=inspector, root=root, keep=keep)
-        return _patiently(store, run_id, reader, listen, died=before in (RUNNING, STOPPING))
+        with _pulse(store, run_id, me):
+            inspector = _inspector(store.run(run_id), weights)
+            reader = partial(_Reader, store, inspector=inspector, root=root, keep=keep)
+            return _patiently(store, run_id, reader, listen, died=before in (RUNNING, STOPPING))
     except DatabaseAwayError:
         raise
     except HeritageError as error:
@@ -114,6 +118,25 @@ def triage(
     except KeyboardInterrupt:
         store.release(run_id, me, STOPPED)
         raise
+
+
+@contextmanager
+def _pulse(store: SurveyStore, run_id: int, me: str) -> Iterator[None]:
+    """Tells other computers that this worker lives, also while one photo takes minutes."""
+    over = Event()
+
+    def tell() -> None:
+        while not over.wait(PULSE_S):
+            with suppress(HeritageError):
+                store.heartbeat(run_id, me, 0.0)
+
+    thread = Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _told(run: Run) -> dict[str, object]:
@@ -201,7 +224,8 @@ def _work(
                 if not finding.error:
                     answered[read.sha256] = read.kept.id
                 failed += bool(finding.error)
-            store.record(run.id, read.kept.id, _facts(read), finding)
+            if not store.record(run.id, read.kept.id, _facts(read), finding, worker=worker_name()):
+                return STOPPED  # taken for dead, as after a long silence, and followed by another
             if read.photo and read.suffix:
                 # Who deleted the last other survey with it meanwhile may have removed the file.
                 store.files.keep(read.photo.data, read.sha256, read.suffix)
@@ -300,7 +324,7 @@ class _Reader:
         try:
             data = self.store.photo_bytes(kept, self.root)
         except PhotoError as error:
-            return _Read(kept, sha256, suffix, finding=_failure(error))
+            return _Read(kept, sha256, suffix, finding=failure(error))
         sha256 = hashlib.sha256(data).hexdigest()
         try:
             photo = open_photo(data, kept.name)
@@ -310,13 +334,12 @@ class _Reader:
             suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
             if suffix:
                 self.store.files.keep(data, sha256, suffix)
-            return _Read(kept, sha256, suffix, finding=_failure(error))
+            return _Read(kept, sha256, suffix, finding=failure(error))
         if suffix:
             self.store.files.keep(data, sha256, suffix)
-        small = Image.fromarray(pixels)
-        small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
-        self.store.files.keep_thumbnail(sha256, encode_jpeg(np.asarray(small), quality=80))
-        read = _Read(kept, sha256, suffix, photo, f"{perceptual_hash(np.asarray(small)):016x}")
+        small = thumbnail(pixels)
+        self.store.files.keep_thumbnail(sha256, encode_jpeg(small, quality=80))
+        read = _Read(kept, sha256, suffix, photo, f"{perceptual_hash(small):016x}")
         with self._taking:
             first = sha256 not in self._taken
             self._taken.add(sha256)
@@ -331,13 +354,25 @@ class _Reader:
         return self._finding(read.photo, self.inspector.inspect(read.photo))
 
     def _finding(self, photo: Photo, whole: Inspection) -> Finding:
-        if not self.detail:
-            return as_finding(whole)
-        try:
-            return as_finding(self.inspector.scan(photo, whole))
-        except PhotoError as error:  # it could be decoded small, and not at its full size
-            told = f"No detail scan: {error.reason}; {error.advice}."
-            return as_finding(replace(whole, warnings=(*whole.warnings, told)))
+        return finding_of(self.inspector, photo, whole, detail=self.detail)
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """A small copy of RGB (h, w, 3), long side at most `THUMBNAIL_SIDE_PX`."""
+    small = Image.fromarray(pixels)
+    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+    return np.asarray(small)
+
+
+def finding_of(inspector: Inspector, photo: Photo, whole: Inspection, *, detail: bool) -> Finding:
+    """What is kept of a photo's inspection, with a detail scan where that is wanted and can be."""
+    if not detail:
+        return as_finding(whole)
+    try:
+        return as_finding(inspector.scan(photo, whole))
+    except PhotoError as error:  # it could be decoded small, and not at its full size
+        told = f"No detail scan: {error.reason}; {error.advice}."
+        return as_finding(replace(whole, warnings=(*whole.warnings, told)))
 
 
 def as_finding(inspection: Inspection) -> Finding:
@@ -360,20 +395,22 @@ def _facts(read: _Read) -> PhotoFacts | None:
     photo = read.photo
     if photo is None:
         return PhotoFacts(read.sha256, read.suffix)
-    return PhotoFacts(
-        sha256=read.sha256,
-        suffix=read.suffix,
-        width=photo.width,
-        height=photo.height,
-        taken_at=photo.taken_at.isoformat() if photo.taken_at else None,
-        camera=photo.camera,
-        latitude=photo.latitude,
-        longitude=photo.longitude,
-        perceptual_hash=read.near,
-    )
+    return PhotoFacts(read.sha256, read.suffix, perceptual_hash=read.near, **told_by(photo))
 
 
-def _failure(error: PhotoError) -> Finding:
+def told_by(photo: Photo) -> dict[str, Any]:
+    """What a photo tells of itself, as it is kept."""
+    return {
+        "width": photo.width,
+        "height": photo.height,
+        "taken_at": photo.taken_at.isoformat() if photo.taken_at else None,
+        "camera": photo.camera,
+        "latitude": photo.latitude,
+        "longitude": photo.longitude,
+    }
+
+
+def failure(error: PhotoError) -> Finding:
     """The error without the name, which stands in its own column."""
     LOG.info("photo refused", extra={"reason": error.reason})
     return Finding(error=f"{error.reason}; {error.advice}")

@@ -93,7 +93,7 @@ def unbroken(tmp_path_factory, weights_dir):
 @pytest.mark.parametrize(
     ("where", "number", "done"),
     [
-        ("surveys.py:_that_can_be_stored", 4, 0),
+        ("sources.py:storable", 4, 0),
         ("surveys.py:create_run:return", 1, 0),
         ("surveys.py:claim:return", 1, 0),
         ("pathlib:replace", 5, None),

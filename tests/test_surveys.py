@@ -338,6 +338,30 @@ def test_who_lost_a_run_neither_goes_on_nor_ends_it(store, run):
     assert store.heartbeat(run.id, worker_name(), 5.0)
 
 
+def test_who_lost_a_run_writes_nothing_more_into_it(store, run):
+    first, second, *_ = store.pending(run.id)
+    found = Finding(damage_percent=10.0)
+    assert store.claim(run.id, NOBODY)
+    assert store.record(run.id, first.id, facts(first.sha256), found, worker=NOBODY)
+    assert store.claim(run.id, worker_name())
+    other = Finding(damage_percent=90.0)
+    for photo in (first, second):
+        assert not store.record(run.id, photo.id, facts(photo.sha256), other, worker=NOBODY)
+    assert [row.damage_percent for row in store.rows(run.id)] == [10.0, None, None, None]
+    assert store.record(run.id, second.id, facts(second.sha256), found, worker=worker_name())
+    assert store.run(run.id).done == 2
+
+
+def test_what_is_written_down_is_a_word_of_the_worker(store, run):
+    first, *_ = store.pending(run.id)
+    assert store.claim(run.id, ELSEWHERE)
+    silence(store)
+    assert not store.alive(run.id)
+    found = Finding(damage_percent=10.0)
+    assert store.record(run.id, first.id, facts(first.sha256), found, worker=ELSEWHERE)
+    assert store.alive(run.id)
+
+
 def test_a_worker_learns_that_it_is_to_stop(store, run):
     store.claim(run.id, worker_name())
     assert store.heartbeat(run.id, worker_name(), 2.0)
