@@ -360,6 +360,7 @@ def test_a_database_gone_for_half_a_minute_costs_nothing_but_the_time(
     assert not page.exception
     (told,) = page.error
     assert "the database cannot be opened" in told.value
+    assert "127" not in told.value, "where the database is, is not for visitors"
     with pytest.raises(DatabaseAwayError):
         store.surveys()
     worker.join()

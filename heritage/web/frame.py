@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
 from heritage import __version__
-from heritage.errors import HeritageError
+from heritage.errors import DatabaseAwayError, HeritageError
 from heritage.logs import start_logging
 from heritage.store.database import surveys_dir
 from heritage.web.access import admit, show_who
@@ -81,9 +81,15 @@ def errors_in_words() -> Iterator[None]:
         LOG.info("refused", extra={"reason": error.reason, "kind": type(error).__name__})
         advice = error.advice[:1].upper() + error.advice[1:]
         st.error(
-            f"**{plain(error.subject)}**: {plain(error.reason)}. {plain(advice)}.",
+            f"**{plain(error.subject)}**: {plain(for_visitors(error))}. {plain(advice)}.",
             icon=":material/error:",
         )
+
+
+def for_visitors(error: HeritageError) -> str:
+    """The reason of an error, without where the database is: that is in the log."""
+    away = isinstance(error, DatabaseAwayError)
+    return error.reason.partition(" (")[0] if away else error.reason
 
 
 def plain(text: str) -> str:

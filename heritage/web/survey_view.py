@@ -17,7 +17,7 @@ from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart
-from heritage.web.frame import errors_in_words, plain
+from heritage.web.frame import errors_in_words, for_visitors, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import choose_checkpoint
 from heritage.web.priority_table import show_pictures, show_table
@@ -163,7 +163,8 @@ def _show_progress(run_id: int) -> None:
         set_going()
     except DatabaseAwayError as error:
         st.warning(
-            f"{plain(error.reason.capitalize())}. The triage waits for it and goes on by itself.",
+            f"{plain(for_visitors(error).capitalize())}. The triage waits for it and goes on by "
+            "itself.",
             icon=":material/cloud_off:",
         )
         return
