@@ -46,12 +46,12 @@ def fill(store, survey, first):
     store.add_photos(survey.id, list_zip(path).sources)
 
 
-def alone(folder, weights, first, card, *, detail=False):
+def alone(folder, weights, first, card):
     """What one computer by itself says of the same photos."""
     with closing(SurveyStore(folder)) as own:
         survey = own.create_survey("Alone")
         fill(own, survey, first)
-        run = own.create_run(survey.id, card, detail=detail)
+        run = own.create_run(survey.id, card)
         triage(own, run.id, weights=weights)
         return answers(own, run)
 
@@ -114,19 +114,19 @@ def test_two_computers_at_once_answer_each_photo_once_and_as_one_alone_does(
     for name, first in (("Gate", 100), ("Tower", 200)):
         survey = store.create_survey(name)
         fill(store, survey, first)
-        runs += [(store.create_run(survey.id, card, detail=d), first, d) for d in (False, True)]
+        runs += [(store.create_run(survey.id, card), first) for _ in range(2)]
     both = [computer("north"), computer("south")]
     for process in both:
         begin(process)
     assert [process.wait() for process in both] == [0, 0]
     north, south = (runs_begun(tmp_path, name) for name in ("north", "south"))
     assert north and south
-    assert sorted(north + south) == [run.id for run, _, _ in runs]
-    for run, first, detail in runs:
+    assert sorted(north + south) == [run.id for run, _ in runs]
+    wanted = {first: alone(tmp_path / f"{first}", weights_dir, first, card) for first in (100, 200)}
+    for run, first in runs:
         ended = store.run(run.id)
         assert (ended.status, ended.done, ended.failed) == (DONE, PHOTOS, 1)
-        folder = tmp_path / f"alone {run.id}"
-        assert answers(store, run) == alone(folder, weights_dir, first, card, detail=detail)
+        assert answers(store, run) == wanted[first]
     assert not list(store.folder.rglob("*.zip"))
     assert not list(store.folder.rglob("*.partial"))
 
@@ -183,7 +183,7 @@ def test_a_photo_that_takes_long_is_not_taken_for_a_dead_computer(
 def test_an_archive_that_another_run_is_through_with_is_not_missed(store, card, weights_dir):
     survey = store.create_survey("Gate")
     fill(store, survey, 100)
-    one, other = (store.create_run(survey.id, card, detail=detail) for detail in (False, True))
+    one, other = (store.create_run(survey.id, card) for _ in range(2))
     pending = store.pending(other.id)
     triage(store, one.id, weights=weights_dir)
     assert not list(store.folder.rglob("*.zip"))
