@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from heritage.exports import encode_jpeg
@@ -9,6 +11,10 @@ from heritage.photos import SUFFIXES, Photo, open_photo
 from heritage.web.frame import errors_in_words
 from heritage.web.models import photo_url
 from heritage.web.samples import SamplePhoto, sample_photos
+from heritage.web.uploads import let_go
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 UPLOAD, CAMERA = "From a file", "From the camera"
 _KEPT = "photo"
@@ -55,18 +61,19 @@ def _from_file() -> Photo | None:
             type=list(SUFFIXES),
             max_upload_size=200,
         )
-    return _opened(given.getvalue(), given.name) if given else None
+    return _opened(given, given.name) if given else None
 
 
 def _from_camera() -> Photo | None:
     given = st.camera_input("Fill the frame with the wall, in daylight, without digital zoom")
-    return _opened(given.getvalue(), "camera.jpg") if given else None
+    return _opened(given, "camera.jpg") if given else None
 
 
-def _opened(data: bytes, name: str) -> Photo | None:
+def _opened(given: UploadedFile, name: str) -> Photo | None:
     with errors_in_words():
-        photo = open_photo(data, name)
+        photo = open_photo(given.getvalue(), name)
         photo_url(photo.sha256, photo)  # a body that ends early is told here, beside the uploader
+        let_go([given])
         return photo
     return None
 

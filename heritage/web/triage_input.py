@@ -35,6 +35,7 @@ from heritage.web.models import (
     show_how_to_train,
 )
 from heritage.web.survey_data import set_going, store, undo_creation
+from heritage.web.uploads import let_go
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -133,7 +134,8 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
             survey = _enter(name.strip() or _free_name(given, folder), site, day, given, folder)
             store().run_with(survey.id, card, detail=detail)
             set_going()
-            st.session_state["triage_form"] = form + 1  # lets go of the uploads' memory
+            let_go(given)
+            st.session_state["triage_form"] = form + 1
             st.query_params["survey"] = str(survey.id)
             st.rerun()
 
@@ -208,6 +210,7 @@ def add_photos(survey: Survey) -> None:
             for run in store().runs(survey.id)[:1]:
                 store().resume(run.id)
             set_going()
+            let_go(given)
             st.session_state["added_photos"] = form + 1
             st.rerun()
 

@@ -41,6 +41,28 @@ def test_sixteen_visitors_at_once_get_what_each_gets_alone(house):
     assert outcome.unwell == 0
 
 
+def test_what_was_uploaded_does_not_stay_in_memory(house):
+    url, home = house
+    server = psutil.Process(int((home / "app.pid").read_text()))
+    ballast = bytes(10_000_000)  # behind the end of the JPEG, where nobody reads it
+
+    async def inspect_many():
+        marks = []
+        async with Visitor(url) as visitor:
+            await visitor.open("Inspect")
+            for number in range(30):
+                if number:
+                    await visitor.press("Another photo")
+                photo = crack_photo(seed=number) + ballast + bytes([number])
+                await visitor.upload((f"{number}.jpg", photo))
+                await visitor.download("Inspection (JSON)")
+                marks.append(server.memory_info().rss)
+        return marks
+
+    marks = asyncio.run(inspect_many())
+    assert marks[-1] - marks[9] < 5 * len(ballast), "of twenty photos hardly any is still there"
+
+
 def test_the_server_listens_to_this_computer_only(house):
     _, home = house
     server = psutil.Process(int((home / "app.pid").read_text()))
