@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -395,15 +396,53 @@ def _listed(card: ModelCard) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace, given: list[str]) -> int:
-    from heritage.terminal import progress_bar
-    from heritage.training.config import EpochRecord, Step
-    from heritage.training.jobs import reporting, runs_dir
+    from heritage.training.devices import joined
+    from heritage.training.jobs import runs_dir
     from heritage.training.run import train
 
     config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
     name = options.name or config.backbone
     check_name(name)
     run_dir = options.run_dir or runs_dir() / name
+    with joined(_device(options.device)) as devices:
+        run = partial(
+            train,
+            config,
+            options.data,
+            out=options.out,
+            name=name,
+            run_dir=run_dir,
+            unlabelled=options.unlabelled,
+            restart=options.restart,
+            overwrite=options.overwrite,
+            licence=options.licence,
+            command=_portable_command(given),
+            precision=PRECISIONS[options.precision],
+            devices=devices,
+            stage_one=options.stage_one,
+            stage_two_init=options.stage_two_init,
+            stage_two_epochs=options.stage_two_epochs,
+        )
+        if not devices.is_main:
+            run()
+            return OK
+        card = _reported(run, config, run_dir, options)
+    print(options.out / f"{card.name}.safetensors")
+    _print_metrics(card)
+    return OK
+
+
+def _reported(
+    run: Callable[..., ModelCard],
+    config: TrainingConfig,
+    run_dir: Path,
+    options: argparse.Namespace,
+) -> ModelCard:
+    """What `run` returns, its progress told to the terminal and in `run_dir`."""
+    from heritage.terminal import progress_bar
+    from heritage.training.config import EpochRecord, Step
+    from heritage.training.jobs import reporting
+
     epochs = config.epochs + (config.prune_epochs if config.prune else 0)
     if config.backbone == CASCADE:
         from heritage.training.cascade import epochs_in_all
@@ -441,35 +480,18 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
                     f"AUROC {event.validation_auroc:.3f}; {event.seconds:.0f} s"
                 )
 
-        card = train(
-            config,
-            options.data,
-            out=options.out,
-            name=name,
-            run_dir=run_dir,
-            unlabelled=options.unlabelled,
-            restart=options.restart,
-            overwrite=options.overwrite,
-            licence=options.licence,
-            command=_portable_command(given),
-            precision=PRECISIONS[options.precision],
-            device=_device(options.device),
-            stage_one=options.stage_one,
-            stage_two_init=options.stage_two_init,
-            stage_two_epochs=options.stage_two_epochs,
-            listen=listen,
-            on_photo=on_photo,
-            on_scoring=lambda: reporter.phase("scoring"),
-        )
-    print(options.out / f"{card.name}.safetensors")
-    _print_metrics(card)
-    return OK
+        return run(listen=listen, on_photo=on_photo, on_scoring=lambda: reporter.phase("scoring"))
 
 
 def _train_pointing(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.terminal import progress_bar
+    from heritage.training.devices import started_processes
     from heritage.training.pointing import train_pointing
 
+    if started_processes() > 1:
+        raise TrainingError(
+            "train-pointing", "several processes cannot train the head", "train it with one process"
+        )
     chosen = {name: getattr(options, name) for name in POINTING_HELP}
     config = PointingConfig(**chosen)
     with progress_bar() as progress:

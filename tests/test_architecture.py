@@ -63,6 +63,12 @@ def test_only_the_modules_of_the_cluster_import_ray_and_pyarrow():
             assert not found & {"ray", "pyarrow", *cluster}, path
 
 
+def test_only_the_module_of_several_devices_imports_accelerate():
+    for path in (*PAGES, *WEB, *CORE):
+        if path.stem != "devices":
+            assert not any(name.split(".")[0] == "accelerate" for name in imported(path)), path
+
+
 @pytest.mark.parametrize("path", [*PAGES, *WEB], ids=lambda p: p.stem)
 def test_pages_and_web_import_no_torch(path):
     assert not any(name.split(".")[0] in ("torch", "torchvision") for name in imported(path))

@@ -28,6 +28,7 @@ from heritage.heatmaps import grad_cam
 from heritage.inputs import network_input
 from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import TRAIN, VALIDATION, PhotoCache, Sample
+from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import Predictions, predict
 from heritage.training.fitting import fit
 
@@ -96,7 +97,7 @@ def train_cascade(
     second_epochs: int = STAGE_TWO_EPOCHS,
     folder: Path,
     cache: PhotoCache,
-    device: str = "cpu",
+    devices: Devices = ALONE,
     listen: Listener = lambda event: None,
 ) -> CascadeRun:
     """Trains a cascade and what it has to be compared with.
@@ -110,7 +111,7 @@ def train_cascade(
         second_epochs: Epochs of stage 2 at most.
         folder: Where checkpoints are.
         cache: The photos.
-        device: Where the arithmetic is done.
+        devices: Where the arithmetic is done; one process.
         listen: Told of every batch and epoch.
 
     Raises:
@@ -126,7 +127,7 @@ def train_cascade(
     settings = _second_settings(config, second_start, second_epochs)
     if second_start not in ("imagenet", "scratch"):
         load_features(build_classifier(backbone), Path(second_start))
-    fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, device, listen)
+    fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, devices, listen)
     leak_free = OverlaidPhotos(cache, lambda path: readers.get(fold_of.get(path, -1), reader))
     leaky = OverlaidPhotos(cache, lambda path: reader)
     labelled = [sample for sample in samples if sample.label == sample.label]
@@ -142,7 +143,7 @@ def train_cascade(
             teacher_folder=folder,
             listen=_later(listen, FOLDS * config.epochs + number * second_epochs),
             cache=photos,
-            device=device,
+            devices=devices,
             made_with=checkpoint.card.sha256,
         )
     second, history = trained["out-of-fold"]
@@ -206,7 +207,7 @@ def _fold_readers(
     run_dir: Path,
     folder: Path,
     cache: PhotoCache,
-    device: str,
+    devices: Devices,
     listen: Listener,
 ) -> tuple[dict[Path, int], dict[int, DamageClassifier]]:
     """The fold of every training photo, and for each fold a stage 1 that has not seen it."""
@@ -230,7 +231,7 @@ def _fold_readers(
             teacher_folder=folder,
             listen=_later(listen, fold * config.epochs),
             cache=cache,
-            device=device,
+            devices=devices,
         )
     return fold_of, readers
 

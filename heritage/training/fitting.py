@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, WeightedRandomSampler
 
 from heritage.backbones import Backbone, get_backbone
 from heritage.cards import write_atomically
@@ -42,11 +43,13 @@ from heritage.training.datasets import (
     TrainingPhotos,
     sampling_weights,
 )
-from heritage.training.evaluation import balanced_log_loss, figures, predict
+from heritage.training.devices import ALONE, Devices
+from heritage.training.evaluation import Predictions, balanced_log_loss, figures, predict
 from heritage.training.folding import fold_norms, insert_norms, lacks_norms
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 FEWEST_STEPS = 8
+FEWEST_PHOTOS = 2  # of a step, for one process: batch norm compares photos
 SAVING = "saving"  # there once the checkpoint itself is being written
 RUN_FILES = (SAVING, *(name + end for name in (STATE, BEST) for end in ("", ".partial")))
 
@@ -69,7 +72,7 @@ def fit(
     teacher_folder: Path,
     listen: Listener = lambda event: None,
     cache: PhotoCache | None = None,
-    device: str = "cpu",
+    devices: Devices = ALONE,
     start: DamageClassifier | None = None,
     made_with: str = "",
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
@@ -79,7 +82,8 @@ def fit(
     same configuration and `run_dir`.
 
     Args:
-        device: Where the arithmetic is done, such as `cpu` or `cuda`.
+        devices: Where the arithmetic is done, and by how many processes. Each of them calls this
+            with the same arguments and returns the same; the main one alone writes to `run_dir`.
         start: The model to go on from, in place of `config.init`.
         made_with: What else decides the photos; a run is not resumed with another.
 
@@ -87,7 +91,8 @@ def fit(
         The best model, in evaluation mode on the CPU, and the history.
 
     Raises:
-        TrainingError: `run_dir` holds another run, or the loss stopped being a number.
+        TrainingError: `run_dir` holds another run, the loss stopped being a number, or the
+            processes differ in their photos or weights.
         CheckpointError: The starting weights or the teacher cannot be loaded.
     """
     backbone = get_backbone(config.backbone)
@@ -95,16 +100,20 @@ def fit(
     train = [s for s in samples if s.split == TRAIN]
     validation = [s for s in samples if s.split == VALIDATION]
     torch.manual_seed(config.seed)
-    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, device, start)
+    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, devices, start)
     photos = _fingerprint(samples) + made_with
+    if len(set(devices.gather(photos))) > 1:
+        raise TrainingError(
+            "the photos", "the processes see different ones", "give every machine the same DATA"
+        )
     state = run.resume(photos)
     for epoch in range(state.epoch, config.epochs):
         if epoch - state.best_epoch > config.patience:
             break
         started = time.monotonic()
         train_loss = run.train_epoch(epoch, listen)
-        with run.precision():
-            held_out = predict(run.averaged.module, backbone, validation, cache)
+        run.check_weights()
+        held_out = run.answers(validation)
         loss = balanced_log_loss(held_out)
         if not math.isfinite(loss):
             raise _diverged(config)
@@ -123,13 +132,14 @@ def fit(
         state.history.append(record)
         if loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, epoch
-            best = run.averaged.module.state_dict()
-            write_atomically(run_dir / BEST, save(_packed(best)))
+            if devices.is_main:
+                best = run.averaged.module.state_dict()
+                write_atomically(run_dir / BEST, save(_packed(best)))
         state.epoch = epoch + 1
-        run.save(state, photos)
+        if devices.is_main:
+            run.save(state, photos)
         listen(record)
-    with safe_open(run_dir / BEST, "pt") as file:
-        run.model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    run.model.load_state_dict(devices.from_main(lambda: _read(run_dir / BEST)[0]))
     model = run.model.to("cpu").requires_grad_(False).eval()
     fold_norms(model.features)
     return model, state.history
@@ -146,10 +156,11 @@ class _Run:
         cache: PhotoCache,
         run_dir: Path,
         teacher_folder: Path,
-        device: str,
+        devices: Devices,
         start: DamageClassifier | None,
     ) -> None:
         self.config, self.backbone, self.run_dir = config, backbone, run_dir
+        self.devices = devices
         if start:
             self.model = copy.deepcopy(start).requires_grad_(True)
         else:
@@ -158,7 +169,7 @@ class _Run:
             load_features(self.model, Path(config.init))
         elif not start and config.init == "scratch" and lacks_norms(self.model.features):
             insert_norms(self.model.features)
-        self.device = torch.device(device)
+        self.device = torch.device(devices.device)
         self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
@@ -188,11 +199,18 @@ class _Run:
         # With few photos smaller batches, or an epoch would be a step or two.
         self.batch_size = min(config.batch_size, max(4, len(train) // FEWEST_STEPS))
         self.steps = max(1, len(train) // self.batch_size)
+        if self.batch_size < FEWEST_PHOTOS * devices.count:
+            raise TrainingError(
+                "batch_size",
+                f"{self.batch_size} photos a step are too few for {devices.count} processes",
+                "start fewer, or give more photos or a larger --batch-size",
+            )
+        self.student = devices.prepare(_Student(self.model, self.projection))
 
     def train_epoch(self, epoch: int, listen: Listener) -> float:
         """One pass over as many drawn photos as there are; returns the mean loss."""
         # Seeding by epoch makes a resumed run draw what an unbroken one would have drawn.
-        torch.manual_seed(self.config.seed * 100_003 + epoch)
+        torch.manual_seed(self.devices.own_seed(self.config.seed * 100_003 + epoch))
         self.model.train()
         for block in self.frozen:
             block.eval()
@@ -200,28 +218,41 @@ class _Run:
         for step, (pixels, labels) in enumerate(self._batches(epoch)):
             self._set_rate(epoch * self.steps + step)
             loss = self._loss(pixels.to(self.device), labels.to(self.device))
-            if not torch.isfinite(loss):
+            told = float(self.devices.total(loss.detach())) / self.devices.count
+            if not math.isfinite(told):
                 raise _diverged(self.config)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
             self.optimizer.step()
+            self.devices.average(self._statistics())
             self.averaged.update_parameters(self.model)
-            total += loss.item()
-            listen(Step(epoch + 1, step + 1, self.steps, loss.item()))
+            total += told
+            listen(Step(epoch + 1, step + 1, self.steps, told))
         return total / self.steps
 
+    def _statistics(self) -> list[Tensor]:
+        """What the batch norms that learn know of the photos: means and variances."""
+        return [
+            buffer
+            for module in self.model.modules()
+            for buffer in module.buffers(recurse=False)
+            if module.training and buffer.is_floating_point()
+        ]
+
     def _loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Loss of this process's share; the mean over all processes is that of the batch."""
         x = normalise(pixels, self.backbone).contiguous(memory_format=torch.channels_last)
         with self.precision():
-            features = self.model.features(x)  # (B, C, h, w)
-            logits = self.model.head(features).float().flatten()  # (B,)
+            logits, projected = self.student(x)  # (B, 1), (B, C, h, w)
+        logits = logits.float().flatten()
         known = ~labels.isnan()
         # A batch may hold no labelled photo at all, and the mean of nothing is not a number.
         missed = functional.binary_cross_entropy_with_logits(
             logits[known], labels[known], reduction="sum"
         )
-        loss = missed / known.sum().clamp(min=1)
+        count = self.devices.count
+        loss = missed * count / self.devices.total(known.sum()).clamp(min=1)
         if self.teacher is None:
             return loss
         with torch.no_grad(), self.precision():
@@ -229,16 +260,15 @@ class _Run:
             soft = self.teacher.head(taught).float().flatten()
         heat = self.config.teacher_temperature
         told = functional.binary_cross_entropy_with_logits(logits / heat, (soft / heat).sigmoid())
-        with self.precision():
-            projected = self.projection(features)
+        weight = len(labels) * count / self.batch_size  # shares may differ by a photo
         # The student's grid may be finer or coarser than the teacher's.
         projected = functional.adaptive_avg_pool2d(projected.float(), taught.shape[-2:])
         alike = functional.cosine_similarity(projected, taught.float(), dim=1)  # (B, h, w)
         share = self.config.teacher_share
         return (
             (1 - share) * loss
-            + share * heat**2 * told
-            + self.config.feature_share * (1 - alike).mean()
+            + weight * share * heat**2 * told
+            + weight * self.config.feature_share * (1 - alike).mean()
         )
 
     def _as_the_teacher_sees(self, pixels: Tensor, x: Tensor) -> Tensor:
@@ -251,6 +281,39 @@ class _Run:
             side = max(teacher.smallest_input_px, round(x.shape[-1] * scale))
             x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
         return x.contiguous(memory_format=torch.channels_last)
+
+    def answers(self, samples: list[Sample]) -> Predictions:
+        """Predictions of the averaged weights, the same in all processes: each makes its share."""
+        with self.precision():
+            own = predict(
+                self.averaged.module, self.backbone, samples[self.devices.share], self.cache
+            )
+        logits = np.zeros(len(samples))
+        for index, part in enumerate(self.devices.gather(own.logits)):
+            logits[index :: self.devices.count] = part
+        return Predictions(
+            logits,
+            np.array([sample.label for sample in samples]),
+            tuple(sample.source for sample in samples),
+            tuple(sample.group for sample in samples),
+        )
+
+    def check_weights(self) -> None:
+        """Makes sure that all processes hold the same weights, bit for bit.
+
+        Raises:
+            TrainingError: They do not, and what they learn is not what one process would.
+        """
+        if self.devices.count == 1:
+            return
+        held = {f"{part}.{k}": v for part, m in self._modules() for k, v in m.state_dict().items()}
+        digest = hashlib.sha256(save(_packed(held))).hexdigest()
+        if len(set(self.devices.gather(digest))) > 1:
+            raise TrainingError(
+                self.config.backbone,
+                "the processes do not hold the same weights",
+                "use devices of one kind; what the epochs before learned is kept",
+            )
 
     def precision(self) -> AbstractContextManager[Any]:
         """Half precision, where it is asked for and the device is quick at it."""
@@ -270,19 +333,22 @@ class _Run:
         sampler = WeightedRandomSampler(
             self.weights.tolist(), self.steps * self.batch_size, generator=generator
         )
+        batches = _Shares(BatchSampler(sampler, self.batch_size, drop_last=True), self.devices)
         # Workers share the decoded photos by forking; elsewhere each would get its own copy.
         workers = self.config.workers if sys.platform == "linux" else 0
         return iter(
             DataLoader(
                 self._photos(epoch),
-                self.batch_size,
-                sampler=sampler,
+                batch_sampler=batches,
                 num_workers=workers,
                 multiprocessing_context="fork" if workers else None,
                 generator=generator,
-                drop_last=True,
+                worker_init_fn=self._seed_worker,
             )
         )
+
+    def _seed_worker(self, worker: int) -> None:
+        torch.manual_seed(self.devices.own_seed(torch.initial_seed()))
 
     def _set_rate(self, step: int) -> None:
         """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
@@ -324,19 +390,10 @@ class _Run:
 
     def resume(self, photos: str) -> FitState:
         """Loads what an earlier call with the same configuration left, or starts afresh."""
-        path = self.run_dir / STATE
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        found = self.devices.from_main(self._left_behind)
+        if found is None:
             return FitState(0, float("inf"), 0, [])
-        try:
-            with safe_open(path, "pt") as file:
-                notes = file.metadata()
-                # Cloned, or the file stays mapped and Windows will not have it replaced.
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise TrainingError(
-                str(path), f"it cannot be read ({error})", "add --restart to begin anew"
-            ) from error
+        tensors, notes = found
         if json.loads(notes["config"]) != asdict(self.config) or notes["photos"] != photos:
             raise TrainingError(
                 str(self.run_dir),
@@ -354,12 +411,47 @@ class _Run:
         history = [EpochRecord(**record) for record in progress["history"]]
         return FitState(progress["epoch"], progress["best_loss"], progress["best_epoch"], history)
 
+    def _left_behind(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        path = self.run_dir / STATE
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            return _read(path) if path.exists() else None
+        except (SafetensorError, OSError) as error:
+            raise TrainingError(
+                str(path), f"it cannot be read ({error})", "add --restart to begin anew"
+            ) from error
+
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
         return (
             ("model", self.model),
             ("averaged", self.averaged),
             ("projection", self.projection),
         )
+
+
+class _Student(nn.Module):
+    """What a step needs of the networks that learn, in one call."""
+
+    def __init__(self, model: DamageClassifier, projection: nn.Module) -> None:
+        super().__init__()
+        self.model, self.projection = model, projection
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.model.features(x)
+        return self.model.head(features), self.projection(features)
+
+
+class _Shares(Sampler[list[int]]):
+    """Of each batch that all processes draw alike, what is this one's."""
+
+    def __init__(self, batches: BatchSampler, devices: Devices) -> None:
+        self.batches, self.devices = batches, devices
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.devices.share] for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 def _growing_average(decay: float) -> Callable[..., None]:
@@ -406,6 +498,13 @@ def cpu_multiplies_bfloat16() -> bool:
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undoes channels-last storage, which safetensors does not know."""
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        # Cloned, or the file stays mapped and Windows will not have it replaced.
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from heritage.training.datasets import (
     read_unlabelled,
     with_validation,
 )
+from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import (
     Predictions,
     TurnedPhotos,
@@ -70,7 +71,7 @@ def train(
     licence: str = "",
     command: str = "",
     precision: str = FLOAT16,
-    device: str = "cpu",
+    devices: Devices = ALONE,
     stage_one: str = CASCADE_STAGES[0],
     stage_two_init: str = "imagenet",
     stage_two_epochs: int = STAGE_TWO_EPOCHS,
@@ -86,6 +87,11 @@ def train(
 
     A cascade is made of the checkpoint `stage_one` in `out` and a stage 2 that starts from
     `stage_two_init`; `config` then tells how the stage 1 of each fold is trained.
+
+    Of several `devices`, each process calls this with the same arguments.
+
+    Returns:
+        The card as written; in another process than the main one, as it is before scoring.
 
     Raises:
         HeritageError: The data, the start or the run is not usable; the message says why.
@@ -105,8 +111,14 @@ def train(
         )
     if config.prune and config.backbone == CASCADE:
         raise TrainingError("prune", "a cascade cannot be pruned", "prune its stages before")
+    if devices.count > 1 and config.backbone == CASCADE:
+        raise TrainingError(
+            CASCADE,
+            "several processes cannot train it",
+            "train it with one process",
+        )
     _check_writable(out)
-    if restart:
+    if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
     extra = read_unlabelled(unlabelled) if unlabelled else []
@@ -124,14 +136,15 @@ def train(
             second_epochs=stage_two_epochs,
             folder=out,
             cache=cache,
-            device=device,
+            devices=devices,
             listen=listen,
         )
         model, history, comparison = cascade.model, cascade.history, cascade.comparison
     else:
-        model, history = _fit_and_prune(
-            config, samples + extra, run_dir, out, cache, device, listen
-        )
+        with devices.together():
+            model, history = _fit_and_prune(
+                config, samples + extra, run_dir, out, cache, devices, listen
+            )
     on_scoring()
     data_note: dict[str, Any] = {
         "photos": count_by(samples),
@@ -158,6 +171,8 @@ def train(
         command=command,
         created=datetime.now(UTC).date().isoformat(),
     )
+    if not devices.is_main:
+        return card
     round_as_stored(model, precision)
     card = score(model, card, samples, cache)
     (run_dir / SAVING).touch()
@@ -172,12 +187,12 @@ def _fit_and_prune(
     run_dir: Path,
     out: Path,
     cache: PhotoCache,
-    device: str,
+    devices: Devices,
     listen: Listener,
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Fits; where asked, prunes and tunes on, the epochs counted on."""
     model, history = fit(
-        config, samples, run_dir, teacher_folder=out, listen=listen, cache=cache, device=device
+        config, samples, run_dir, teacher_folder=out, listen=listen, cache=cache, devices=devices
     )
     if not config.prune:
         return model, history
@@ -189,7 +204,7 @@ def _fit_and_prune(
         teacher_folder=out,
         listen=lambda event: listen(replace(event, epoch=event.epoch + done)),
         cache=cache,
-        device=device,
+        devices=devices,
         start=pruned(model, config.prune),
     )
     return model, history + [replace(record, epoch=record.epoch + done) for record in more]
