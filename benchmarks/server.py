@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +38,7 @@ def served(home: Path, port: int = 0, **environment: str) -> Iterator[str]:
     folders = {f"HERITAGE_{name.upper()}": str(home / name) for name in ("weights", "runs")}
     folders["HERITAGE_SURVEYS"] = str(home / "surveys")
     with (home / "app.log").open("w") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603
             [*command, f"--server.port={port}"],
             cwd=ROOT,
             stdout=log,
@@ -57,10 +58,9 @@ def served(home: Path, port: int = 0, **environment: str) -> Iterator[str]:
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(240):
         try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
+            if httpx.get(f"{url}/_stcore/health", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
             if process.poll() is not None:
                 break
             time.sleep(0.5)

@@ -25,10 +25,11 @@ class Visitor:
         token: Against forged requests, as the server gave it.
     """
 
+    token: str
+
     def __init__(self, url: str) -> None:
         self.url = url
         self.elements: dict[tuple[int, ...], Any] = {}
-        self.token = ""
         self._new: dict[tuple[int, ...], Any] = {}
         self._states: dict[str, WidgetState] = {}
         self._page = self._query = self._session = ""
