@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from helpers import labelled_folder, save_untrained
+from helpers import POSTGRESQL, labelled_folder, save_untrained
 from sqlalchemy import create_engine, text
 
 # Small networks gain nothing from more threads, which on a busy machine wait for each other.
@@ -26,10 +26,6 @@ def weights_dir(tmp_path_factory):
         torch.manual_seed(0)
         save_untrained(folder, "mobilenet_v2", auroc=0.5)
     return folder
-
-
-# The same promises on every database: SQLite always, PostgreSQL where one is named.
-POSTGRESQL = os.environ.get("HERITAGE_TEST_DATABASE_URL", "")
 
 
 @pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])

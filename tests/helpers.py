@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from heritage.backbones import get_backbone
 from heritage.cards import ModelCard
 from heritage.checkpoints import save_checkpoint
 from heritage.classifiers import build_classifier, normalise
+
+# The same promises on every database: SQLite always, PostgreSQL where one is named.
+POSTGRESQL = os.environ.get("HERITAGE_TEST_DATABASE_URL", "")
 
 
 def wall(cracked, size=(240, 180), seed=0):

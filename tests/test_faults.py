@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import POSTGRESQL
-from helpers import crack_photo, labelled_folder, wait_until
+from helpers import POSTGRESQL, crack_photo, labelled_folder, wait_until
 from sqlalchemy.engine import make_url
 from streamlit.testing.v1 import AppTest
 
