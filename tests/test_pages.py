@@ -1,5 +1,7 @@
 """Every page as Streamlit runs it, without a browser."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from heritage.figures import percent_text
 from heritage.methods import METHODS
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
-from heritage.web import inspection_view, training_view
+from heritage.web import inspection_view, models, training_view
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -347,3 +349,15 @@ def test_the_nine_views_stand_in_three_rows_with_clear_gaps():
         20 * n for n in range(9)
     ]
     assert not sheet[40:42, :, 3].any() and not sheet[:, 82:84, 3].any()
+
+
+def test_no_more_models_stay_loaded_than_are_meant_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    loaded = []
+    for number in range(models.MODELS_KEPT + 2):
+        save_untrained(tmp_path, "mobilenet_v3_small", name=f"net{number}")
+        card = next(card for card in list_cards(tmp_path) if card.name == f"net{number}")
+        loaded.append(weakref.ref(models.inspector(card.name, models._state(card))))
+    gc.collect()
+    there = [number for number, reference in enumerate(loaded) if reference() is not None]
+    assert there == [2, 3, 4], "the ones used last"
