@@ -25,7 +25,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.server import ROOT, served
-from benchmarks.visitors import Visitor
+from benchmarks.visitors import Visitor, finished
 from heritage.cards import ModelCard, list_cards
 from heritage.exports import inspection_json
 from heritage.inspection import Inspector
@@ -88,7 +88,7 @@ def crowd(url: str, home: Path, visitors: int, photos: int) -> Outcome:
     jobs = [(n, cards[n // 2 % len(cards)], files_of(n, photos)) for n in range(visitors)]
     outcome = Outcome()
     began = time.monotonic()
-    told = asyncio.run(_all(url, jobs, outcome))
+    told = finished(_all(url, jobs, outcome))
     with closing(SurveyStore(home / "surveys")) as store:
         for number, _, _ in jobs[1::2]:
             _wait_until_done(store, _run_of(store, number))
@@ -232,7 +232,7 @@ def print_memory(url: str, home: Path, photos: int) -> None:
     print("| memory (MB) of | first photo | 200th | last | last against 200th, % |")
     print("|---|--:|--:|--:|--:|")
     for title, marks in (
-        ("the server, photos on Inspect", asyncio.run(inspected(url, home, photos))),
+        ("the server, photos on Inspect", finished(inspected(url, home, photos))),
         ("the worker, one triage", triaged(home, photos)),
     ):
         first, few, last = (mark / 1e6 for mark in marks)

@@ -1,5 +1,6 @@
 """Heritage: damage inspection for photographs of historic buildings."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -7,6 +8,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "Inspector"]
 __version__ = "0.4.0"
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # errors are told by who raises them
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,6 @@ def start_logging(process: str, folder: Path) -> None:
         logger.addHandler(handler)
         if name == "heritage":
             logger.setLevel(level)
-            logger.propagate = False
 
 
 def _handler(process: str, folder: Path, wanted: str) -> logging.Handler:

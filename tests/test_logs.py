@@ -34,7 +34,6 @@ def closed():
         for handler in [h for h in logger.handlers if isinstance(h.formatter, JsonFormatter)]:
             logger.removeHandler(handler)
             handler.close()
-    logging.getLogger("heritage").propagate = True
 
 
 def lines(folder, process):

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from benchmarks.load import crowd
 from benchmarks.server import served
-from benchmarks.visitors import Visitor
+from benchmarks.visitors import Visitor, finished
 from heritage.surveys import SurveyStore
 
 BEYOND_THE_CAP = 3 * 2**30
@@ -59,7 +59,7 @@ def test_what_was_uploaded_does_not_stay_in_memory(house):
                 marks.append(server.memory_info().rss)
         return marks
 
-    marks = asyncio.run(inspect_many())
+    marks = finished(inspect_many())
     assert marks[-1] - marks[9] < 5 * len(ballast), "of twenty photos hardly any is still there"
 
 
@@ -80,7 +80,7 @@ def test_a_forged_upload_is_refused(house):
             real = await visitor.put(place.upload_url, "wall.jpg", crack_photo())
             return forged.status_code, real.status_code
 
-    assert asyncio.run(forge()) == (403, 204)
+    assert finished(forge()) == (403, 204)
 
 
 def test_an_upload_beyond_the_cap_is_refused_before_it_is_sent(house):
@@ -101,7 +101,7 @@ def test_an_upload_beyond_the_cap_is_refused_before_it_is_sent(house):
             (place,) = await visitor.upload_places("walls.zip")
             return await asyncio.to_thread(announce, place.upload_url, visitor.token)
 
-    assert asyncio.run(begin()).startswith(b"HTTP/1.1 413")
+    assert finished(begin()).startswith(b"HTTP/1.1 413")
 
 
 def test_another_web_page_cannot_open_a_session(house):
@@ -113,7 +113,7 @@ def test_another_web_page_cannot_open_a_session(house):
         )
 
     with pytest.raises(InvalidStatus, match="403"):
-        asyncio.run(knock())
+        finished(knock())
 
 
 def test_names_that_attack_are_shown_as_they_are(house):
@@ -130,7 +130,7 @@ def test_names_that_attack_are_shown_as_they_are(house):
             await visitor.press("Start")
             return *shown, visitor.text()
 
-    inspected, html, triaged = asyncio.run(visit())
+    inspected, html, triaged = finished(visit())
     for text in (inspected, triaged):
         assert "alert" in text
         assert not re.search(r"(?<!\\)<(script|img|b)|(?<!\\)\]\(javascript", text)

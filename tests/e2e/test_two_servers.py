@@ -12,7 +12,7 @@ from helpers import crack_photo
 from sqlalchemy import func, select
 
 from benchmarks.server import served
-from benchmarks.visitors import Visitor
+from benchmarks.visitors import Visitor, finished
 from heritage.cards import read_card
 from heritage.sources import list_folder
 from heritage.store.tables import InspectionRow
@@ -117,7 +117,7 @@ def test_what_is_begun_on_either_server_is_done_once_and_shown_by_both(
         ]
 
     for name, photos, ((text, here), (other_text, there)) in zip(
-        NAMES, given, asyncio.run(all_at_once()), strict=True
+        NAMES, given, finished(all_at_once()), strict=True
     ):
         assert name in text and name in other_text
         assert len(here) == PHOTOS
@@ -143,7 +143,7 @@ def test_both_servers_may_be_the_first_of_an_empty_database(office):
     async def both():
         return await asyncio.gather(*map(visit, urls))
 
-    one, other = asyncio.run(both())
+    one, other = finished(both())
     assert one == other
     assert "Surveys" in one
     assert open_store().surveys() == []
