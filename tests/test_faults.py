@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import streamlit as st
 from helpers import POSTGRESQL, crack_photo, labelled_folder, wait_until
 from sqlalchemy.engine import make_url
 from streamlit.testing.v1 import AppTest
@@ -28,6 +29,7 @@ from heritage.sources import list_folder
 from heritage.store.database import DATABASE
 from heritage.surveys import DONE, FAILED, RUNNING, SurveyStore
 from heritage.triage import triage
+from heritage.web import survey_data
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLED = -9
@@ -369,6 +371,8 @@ def test_a_database_gone_for_half_a_minute_costs_nothing_but_the_time(
     page.run()
     assert not page.error
     assert page.title[0].value == "Away"
+    survey_data._store().close()  # the page's own
+    st.cache_resource.clear()
     store.close()
 
 
