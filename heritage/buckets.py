@@ -14,14 +14,13 @@ import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem
 from pyarrow.fs import PyFileSystem as OtherFileSystem
 
-from heritage.errors import PhotoError, StoreError
+from heritage.errors import PhotoError, StoreError, first_line
 from heritage.photos import Limits
 from heritage.sources import (
     Listing,
@@ -111,7 +110,7 @@ def list_photos(place: Place) -> Listing:
         raise PhotoError(place.name, *NOT_THERE) from error
     except OSError as error:
         raise PhotoError(
-            place.name, f"it cannot be listed ({_first_line(error)})", ADVICE
+            place.name, f"it cannot be listed ({first_line(error)})", ADVICE
         ) from error
     names = (info.path for info in infos if info.type == FileType.File)
     below = (name.removeprefix(place.path).lstrip("/") for name in names)
@@ -153,10 +152,6 @@ def _fetch(place: Place, source: Source, most_bytes: int) -> bytes:
         except OSError as error:
             tried += 1
             if tried == TRIES or isinstance(error, PermissionError):
-                words = f"it cannot be read ({_first_line(error)})"
+                words = f"it cannot be read ({first_line(error)})"
                 raise PhotoError(source.photo, words, ADVICE) from error
             time.sleep(tried * WAIT_S)
-
-
-def _first_line(error: Any) -> str:
-    return str(error).splitlines()[0]

@@ -280,16 +280,20 @@ def check_name(name: str) -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes `data` so that `path` always holds the old or the new content, never half of it."""
-    partial = path.with_name(path.name + ".partial")
+def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> None:
+    """Writes `data` so that `path` always holds the old or the new content, never half of it.
+
+    Args:
+        partial: Where it is until it is whole, beside `path`; its own where two write at once.
+    """
+    partial = partial or path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):  # on a full disk half a file is in everybody's way
             partial.unlink(missing_ok=True)
         raise

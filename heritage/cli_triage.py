@@ -146,9 +146,7 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
         for kind in KINDS:
             path = getattr(options, kind)
             if path:
-                data = getattr(handover, kind)()
-                _write(path, data.encode() if isinstance(data, str) else data)
-                print(path)
+                _hand_out(path, getattr(handover, kind)())
     _tell_failures(handover.rows)
     if journal:
         shutil.rmtree(journal, ignore_errors=True)
@@ -192,9 +190,7 @@ def _triage_on_ray(options: argparse.Namespace, thresholds: BandThresholds) -> i
         rows = ranked(outcome.answers.rows(), thresholds)
         for path, write in ((options.csv, priority_csv), (options.geojson, priority_geojson)):
             if path:
-                data = write(rows)
-                _write(path, data.encode() if isinstance(data, str) else data)
-                print(path)
+                _hand_out(path, write(rows))
     failures = outcome.answers.failures()
     _tell_failures(failures)
     return SOME_FAILED if failures else OK
@@ -268,15 +264,17 @@ def _sqlite(journal: Path) -> str:
     return f"sqlite:///{journal / 'journal.sqlite3'}"
 
 
-def _write(path: Path, data: bytes) -> None:
+def _hand_out(path: Path, data: str | bytes) -> None:
+    """Writes a file that was asked for, and says so."""
     try:
-        write_atomically(path, data)
+        write_atomically(path, data.encode() if isinstance(data, str) else data)
     except OSError as error:
         raise StoreError(
             str(path),
             f"it cannot be written ({error.strerror})",
             "make room or name another file, then add --resume",
         ) from error
+    print(path)
 
 
 def _tell_budget(options: argparse.Namespace, checkpoint: str, photos: int) -> None:

@@ -41,7 +41,7 @@ from heritage.answers import Answers, Request
 from heritage.buckets import Place, key_of, list_photos, place
 from heritage.cards import default_name, weights_dir
 from heritage.checkpoints import POINTER, load_checkpoint
-from heritage.errors import StoreError
+from heritage.errors import StoreError, first_line
 from heritage.inputs import working_side_px
 from heritage.sources import Source, storable
 from heritage.surveys import LONGEST_NAME
@@ -161,14 +161,14 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **given)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise StoreError(
-            address or "Ray", f"the cluster cannot be reached ({_first_line(error)})", "start it"
+            address or "Ray", f"the cluster cannot be reached ({first_line(error)})", "start it"
         ) from error
     try:
         yield
     except (ray.exceptions.RayError, OSError) as error:
         raise StoreError(
             address or "Ray",
-            f"the run broke off ({_first_line(error)})",
+            f"the run broke off ({first_line(error)})",
             "what is written is kept: see to it and add --resume",
         ) from error
     finally:
@@ -195,10 +195,6 @@ def _watched(answers: Answers, photos: int, listen: Callable[[int, int], None]) 
         ended.set()
         watcher.join()
     listen(photos, photos)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -> None:

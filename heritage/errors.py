@@ -55,3 +55,8 @@ def one_line(text: str, limit: int = 120) -> str:
     """Returns `text` on one line, control characters made visible, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -26,7 +26,7 @@ FILE_BYTES, FILES_KEPT = 5_000_000, 4
 SHOWN_HASH = 12  # hexadecimal digits of a photo's hash: enough to find it in a table
 ROOT = Path(__file__).resolve().parents[1]
 # Of ours, and of Streamlit's what it could not handle.
-_LOGGERS = (("heritage", logging.INFO), ("streamlit", logging.ERROR))
+_LEVELS = {"heritage": logging.INFO, "streamlit": logging.ERROR}
 
 
 def start_logging(process: str, folder: Path) -> None:
@@ -41,8 +41,8 @@ def start_logging(process: str, folder: Path) -> None:
     """
     handler = _handler(process, folder, os.environ.get("HERITAGE_LOG", ""))
     handler.setFormatter(_Formatter(process))
-    handler.addFilter(lambda record: record.levelno >= dict(_LOGGERS)[record.name.split(".")[0]])
-    for name, level in _LOGGERS:
+    handler.addFilter(lambda record: record.levelno >= _LEVELS[record.name.split(".")[0]])
+    for name, level in _LEVELS.items():
         logger = logging.getLogger(name)
         for old in [old for old in logger.handlers if isinstance(old.formatter, _Formatter)]:
             logger.removeHandler(old)

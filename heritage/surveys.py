@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -1058,7 +1059,12 @@ def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> 
 
 def worker_name() -> str:
     """Names this process among all that may work on runs: computer, number, and which of those."""
-    return f"{socket.gethostname()}:{os.getpid()}:{process_stamp(os.getpid())}"
+    return _worker_name(os.getpid())
+
+
+@cache  # it is asked for with every photo; a forked process has another number
+def _worker_name(process: int) -> str:
+    return f"{socket.gethostname()}:{process}:{process_stamp(process)}"
 
 
 def _kept(row: PhotoRow) -> KeptPhoto:

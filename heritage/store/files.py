@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
+from heritage.cards import write_atomically
 from heritage.errors import PhotoError
 
 SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "HEIF": "heic"}
@@ -124,12 +125,5 @@ class PhotoFiles:
             return
         self._need_room(len(data))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")  # two may write it at once
-        try:
-            with partial.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        # Two may write it at once.
+        write_atomically(path, data, path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}"))
