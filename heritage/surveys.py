@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import CursorResult, Engine, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Engine, Select, Update, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -504,31 +504,38 @@ class SurveyStore:
         Args:
             detail: Scan each photo in detail as well.
         """
-        row = RunRow(
-            survey_id=survey_id,
-            checkpoint=card.name,
-            card=asdict(card),
-            detail=detail,
-            status=WAITING,
-            created_at=_now(),
-        )
         with Session(self.engine) as session:
+            row = _asked_for(survey_id, card, detail)
             session.add(row)
             session.commit()
             return self.run(row.id)
 
     def run_with(self, survey_id: int, card: ModelCard, *, detail: bool = False) -> Run:
-        """The latest run of a survey with this very checkpoint, set going again, or a new one.
+        """The latest run of a survey with this very checkpoint, set going again, or a new one;
+        the same one for all who ask at once.
 
         Args:
             detail: As for `create_run`; a run without is another one.
+
+        Raises:
+            StoreError: There is no such survey.
         """
-        for run in self.runs(survey_id):
-            same = run.checkpoint == card.name and run.detail == detail
-            if same and answers_alike(run.card, card, detail=detail):
-                self.resume(run.id)
-                return self.run(run.id)
-        return self.create_run(survey_id, card, detail=detail)
+        with Session(self.engine) as session:
+            self._edited(session, survey_id)
+            same = select(RunRow).where(
+                RunRow.survey_id == survey_id,
+                RunRow.checkpoint == card.name,
+                RunRow.detail == detail,
+            )
+            for row in session.scalars(same.order_by(RunRow.id.desc())):
+                if answers_alike(card_from_values(row.card), card, detail=detail):
+                    session.execute(_going_again(row.id))
+                    break
+            else:
+                row = _asked_for(survey_id, card, detail)
+                session.add(row)
+            session.commit()
+            return self.run(row.id)
 
     def run(self, run_id: int) -> Run:
         """One run.
@@ -551,14 +558,8 @@ class SurveyStore:
 
     def pending(self, run_id: int) -> list[KeptPhoto]:
         """Photos a run is not through with yet, in the order they were entered."""
-        done = select(InspectionRow.photo_id).where(InspectionRow.run_id == run_id)
         with Session(self.engine) as session:
-            survey_id = select(RunRow.survey_id).where(RunRow.id == run_id).scalar_subquery()
-            query = (
-                select(PhotoRow)
-                .where(PhotoRow.survey_id == survey_id, PhotoRow.id.not_in(done))
-                .order_by(PhotoRow.position)
-            )
+            query = self._unread(run_id, PhotoRow).order_by(PhotoRow.position)
             return [_kept(row) for row in session.scalars(query)]
 
     def inspected(self, run_id: int) -> dict[str, int]:
@@ -636,15 +637,28 @@ class SurveyStore:
             session.commit()
             return mine and status == RUNNING
 
-    def release(self, run_id: int, worker: str, status: str, error: str = "") -> None:
-        """Lets a run of one's own go: done, stopped or failed; another's is left alone."""
+    def release(self, run_id: int, worker: str, status: str, error: str = "") -> bool:
+        """Lets a run of one's own go: done, stopped or failed; another's is left alone.
+
+        Returns:
+            Whether it was let go. One with photos left that nobody has read is not done: they
+            were added in the last moment, and it stays with its worker.
+        """
+        mine = (RunRow.id == run_id, RunRow.worker == worker)
         with Session(self.engine) as session:
+            if status == DONE:
+                survey_id = session.scalar(select(RunRow.survey_id).where(*mine))
+                if survey_id is not None:
+                    self._edited(session, survey_id)  # whoever adds photos waits, or has added them
+                    if session.scalar(self._unread(run_id, PhotoRow.id).limit(1)) is not None:
+                        return False
             session.execute(
                 update(RunRow)
-                .where(RunRow.id == run_id, RunRow.worker == worker)
+                .where(*mine)
                 .values(status=status, error=error, worker="", heartbeat_at=None)
             )
             session.commit()
+            return True
 
     def ask_to_stop(self, run_id: int) -> None:
         """Asks whoever works on a run to stop after the photo in hand."""
@@ -663,11 +677,7 @@ class SurveyStore:
     def resume(self, run_id: int) -> None:
         """Asks for a stopped or failed run to go on, or for a done one to read what is new."""
         with Session(self.engine) as session:
-            session.execute(
-                update(RunRow)
-                .where(RunRow.id == run_id, RunRow.status.not_in(UNFINISHED))
-                .values(status=WAITING, error="", worker="")
-            )
+            session.execute(_going_again(run_id))
             session.commit()
 
     def retry_failed(self, run_id: int) -> None:
@@ -886,6 +896,12 @@ class SurveyStore:
         # A word from the future is of a clock that has been set back since.
         return abs(now - row.heartbeat_at) <= timedelta(seconds=SILENT_S)
 
+    def _unread(self, run_id: int, what: Any) -> Select[Any]:
+        """`what` of the photos that a run is not through with."""
+        done = select(InspectionRow.photo_id).where(InspectionRow.run_id == run_id)
+        survey_id = select(RunRow.survey_id).where(RunRow.id == run_id).scalar_subquery()
+        return select(what).where(PhotoRow.survey_id == survey_id, PhotoRow.id.not_in(done))
+
     def _runs(self, condition: Any) -> list[Run]:
         done = (
             select(func.count())
@@ -1041,6 +1057,25 @@ def unpack_heat(data: bytes) -> tuple[np.ndarray, bool]:
     if isinstance(found, np.ndarray):
         return found.astype(np.float32), False
     return found["heat"].astype(np.float32) / 255, True
+
+
+def _asked_for(survey_id: int, card: ModelCard, detail: bool) -> RunRow:
+    return RunRow(
+        survey_id=survey_id,
+        checkpoint=card.name,
+        card=asdict(card),
+        detail=detail,
+        status=WAITING,
+        created_at=_now(),
+    )
+
+
+def _going_again(run_id: int) -> Update:
+    return (
+        update(RunRow)
+        .where(RunRow.id == run_id, RunRow.status.not_in(UNFINISHED))
+        .values(status=WAITING, error="", worker="")
+    )
 
 
 def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> bool:

@@ -171,10 +171,13 @@ def _patiently(
         try:
             run = store.run(run_id)
             LOG.info("run begins", extra=_told(run) | {"photos": run.photos, "detail": run.detail})
-            ended = _work(store, run, reader(run), heard, died=died)
-            if ended == DONE:
-                store.settle_incoming(run_id)
-            store.release(run_id, worker_name(), ended)
+            while True:
+                ended = _work(store, run, reader(run), heard, died=died)
+                if ended == DONE:
+                    store.settle_incoming(run_id)
+                if store.release(run_id, worker_name(), ended):
+                    break
+                run, died = store.run(run_id), False
             run = store.run(run_id)
             LOG.info("run ends", extra=_told(run) | {"failed": run.failed, "seconds": run.seconds})
             return run

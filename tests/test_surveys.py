@@ -196,7 +196,7 @@ def test_a_photo_that_cannot_be_read_is_a_row_with_its_error(store, run):
     row = store.rows(run.id)[0]
     assert (row.error, row.damage_percent) == ("the JPEG ends early; copy it again", None)
     assert store.run(run.id).failed == 1
-    store.release(run.id, "", DONE)
+    store.release(run.id, "", STOPPED)
     store.retry_failed(run.id)
     assert store.run(run.id).status == WAITING
     assert first.id in [photo.id for photo in store.pending(run.id)]
@@ -385,6 +385,20 @@ def test_the_same_checkpoint_goes_on_in_its_run_and_another_gets_its_own(store, 
     assert store.run(run.id).status == WAITING
     retrained = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="b" * 64, parameters=1)
     assert store.run_with(survey.id, retrained).id != run.id
+
+
+def test_all_who_ask_at_once_for_the_same_run_get_one(survey, open_store):
+    stores = [open_store() for _ in range(4)]
+    barrier = threading.Barrier(4)
+
+    def ask(index):
+        barrier.wait()
+        return stores[index].run_with(survey.id, card).id
+
+    with ThreadPoolExecutor(4) as pool:
+        for name in ("tower_net", "nave_net", "crypt_net"):
+            card = replace(CARD, name=name)
+            assert len(set(pool.map(ask, range(4)))) == 1
 
 
 def test_the_same_weights_calibrated_anew_get_their_own_run(store, survey, run):

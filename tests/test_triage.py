@@ -199,6 +199,24 @@ def test_photos_added_while_it_runs_are_read_too(store, run, photos, weights_dir
     assert triage(store, run.id, weights=weights_dir, listen=add).done == 9
 
 
+def test_photos_added_in_the_last_moment_are_not_left_behind(store, run, photos, weights_dir):
+    """Between a run's last look for photos and its end, when nobody need set it going again."""
+
+    def add(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "settle_incoming":
+            sys.setprofile(None)
+            crack_photo(photos / "late" / "1.jpg", seed=77)
+            store.add_photos(run.survey_id, list_folder(photos).sources)
+            store.resume(run.id)
+
+    sys.setprofile(add)
+    try:
+        ended = triage(store, run.id, weights=weights_dir)
+    finally:
+        sys.setprofile(None)
+    assert (ended.status, ended.done, ended.photos) == (DONE, 9, 9)
+
+
 def test_an_archive_that_arrives_meanwhile_is_left_alone(store, run, weights_dir):
     arriving = store.files.incoming(run.survey_id, 1)
     arriving.write_bytes(b"still being written")
@@ -313,7 +331,7 @@ def worker_of(store, run):
 
 
 def test_no_process_is_started_where_nothing_waits(store, run):
-    store.release(run.id, "", DONE)
+    store.release(run.id, "", STOPPED)
     ensure_worker(store)
     assert not (store.folder / "worker.log").exists()
 
