@@ -219,6 +219,8 @@ def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -
         filesystem=answers.place.files,
         min_rows_per_file=file_photos,
         ray_remote_args={"num_cpus": 0},  # it takes next to none
+        # Without a limit Ray starts a process for every file that waits, which costs more than all.
+        concurrency=sum(node["Alive"] for node in ray.nodes()),
     )
 
 
