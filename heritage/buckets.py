@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import fsspec
 from pyarrow import ArrowInvalid
@@ -34,6 +36,7 @@ from heritage.sources import (
 
 ADVICE = "check the address and your permissions"
 NOT_THERE = ("there is no such file or folder", "check the path")
+T = TypeVar("T")
 TRIES = 3  # a storage that is busy says so; it is asked again before a photo counts as unreadable
 WAIT_S = 1.0
 
@@ -142,16 +145,31 @@ def read_photo(source: Source, place: Place, *, limits: Limits = Limits()) -> by
 
 
 def _fetch(place: Place, source: Source, most_bytes: int) -> bytes:
-    tried = 0
-    while True:
+    def read() -> bytes:
+        with place.files.open_input_stream(place.below(source.path)) as stream:
+            return stream.read(most_bytes)
+
+    try:
+        return patiently(read)
+    except FileNotFoundError as error:
+        raise PhotoError(source.photo, *NOT_THERE) from error
+    except OSError as error:
+        words = f"it cannot be read ({first_line(error)})"
+        raise PhotoError(source.photo, words, ADVICE) from error
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Does something with a storage, again where it fails; the last failure is raised.
+
+    Raises:
+        OSError: What it met with in the last of `TRIES`; at once where nothing is there, or it may
+            not be touched.
+    """
+    for tried in range(1, TRIES):
         try:
-            with place.files.open_input_stream(place.below(source.path)) as stream:
-                return stream.read(most_bytes)
-        except FileNotFoundError as error:
-            raise PhotoError(source.photo, *NOT_THERE) from error
-        except OSError as error:
-            tried += 1
-            if tried == TRIES or isinstance(error, PermissionError):
-                words = f"it cannot be read ({first_line(error)})"
-                raise PhotoError(source.photo, words, ADVICE) from error
+            return act()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
             time.sleep(tried * WAIT_S)
+    return act()

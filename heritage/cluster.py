@@ -6,8 +6,8 @@ has, actors with a core decode, and actors with a GPU inspect. Backpressure of R
 is under way. Photos go through the network one by one, never through batches that would change
 their answers in the last digit: the numbers are those of the local engine.
 
-Exactly once. A task that dies with its worker or node is run again by Ray on the same photos, and
-writes a file of the same name, made of the run's and the task's number, over what it may have left.
+Exactly once. A task that dies with its worker or node is run again by Ray on the same photos; a file
+is named by the photos in it, so that one written again goes over what may have been left.
 Once the driver dies, the next run reads the keys in the whole files and asks for the others alone.
 Should two drivers write into one folder at a time, rows are there twice, with the same answers;
 they are read once. Ray Data's own checkpoints are not used: they keep a second list of what is done
@@ -37,7 +37,7 @@ import ray
 import ray.data
 
 from heritage.actors import TASKS_AHEAD, Answer, Decode, Inspect, Mark, Work
-from heritage.answers import Answers, Request
+from heritage.answers import Answers, Request, Write
 from heritage.buckets import Place, key_of, list_photos, place
 from heritage.cards import default_name, weights_dir
 from heritage.checkpoints import POINTER, load_checkpoint
@@ -214,14 +214,20 @@ def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -
         found = read.map_batches(Answer, batch_size=task_photos, **on_gpus)
     else:
         found = rows.map_batches(Inspect, **on_cores)
-    found.write_parquet(
-        answers.parts,
-        filesystem=answers.place.files,
-        min_rows_per_file=file_photos,
-        ray_remote_args={"num_cpus": 0},  # it takes next to none
-        # Without a limit Ray starts a process for every file that waits, which costs more than all.
-        concurrency=sum(node["Alive"] for node in ray.nodes()),
+    written = found.map_batches(
+        Write,
+        batch_format="pyarrow",
+        batch_size=_whole_tasks(file_photos, task_photos),
+        fn_constructor_args=(answers.place,),
+        num_cpus=0,  # it takes next to none
+        compute=ray.data.ActorPoolStrategy(size=sum(node["Alive"] for node in ray.nodes())),
     )
+    written.materialize()
+
+
+def _whole_tasks(photos: int, task_photos: int) -> int:
+    """As many photos or a few more, so that no file is cut in two by the tasks' sizes."""
+    return photos if photos < task_photos else -(-photos // task_photos) * task_photos
 
 
 def _share(photos: int, parts: int, sizes: tuple[int, int]) -> int:

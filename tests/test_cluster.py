@@ -187,14 +187,26 @@ def answers(tmp_path):
     return Answers(place(str(tmp_path / "answers")))
 
 
-def write_part(answers, name, keys):
-    """Writes a file as a cluster does, with rows that tell no more than their key."""
-    Path(answers.parts).mkdir(exist_ok=True)
+def bare(keys):
+    """Rows that tell no more than their key."""
     text = dict.fromkeys(("photo", "building", "sha256", "perceptual_hash", "error"), "")
     rows = [text | {"key": key, "regions": [], "warnings": []} for key in keys]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def write_part(answers, name, keys):
+    """Writes a file as a cluster might."""
+    Path(answers.parts).mkdir(exist_ok=True)
     path = Path(answers.parts, f"{name}.parquet")
-    pa.parquet.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    pa.parquet.write_table(bare(keys), path)
     return path
+
+
+def test_a_file_that_is_written_again_takes_the_place_of_the_first(answers, request_):
+    answers.begin(request_, resume=False, restart=False)
+    for keys in (["a.jpg", "b.jpg"], ["c.jpg"], ["a.jpg", "b.jpg"]):
+        answers.write(bare(keys))
+    assert (answers.keys(), answers.doubled()) == ({"a.jpg", "b.jpg", "c.jpg"}, 0)
 
 
 def test_a_torn_file_is_removed_and_its_photos_are_asked_for_again(answers, request_):
