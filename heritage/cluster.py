@@ -6,12 +6,12 @@ has, actors with a core decode, and actors with a GPU inspect. Backpressure of R
 is under way. Photos go through the network one by one, never through batches that would change
 their answers in the last digit: the numbers are those of the local engine.
 
-Exactly once. A task that dies with its worker or node is run again by Ray on the same photos; a file
-is named by the photos in it, so that one written again goes over what may have been left.
-Once the driver dies, the next run reads the keys in the whole files and asks for the others alone.
-Should two drivers write into one folder at a time, rows are there twice, with the same answers;
-they are read once. Ray Data's own checkpoints are not used: they keep a second list of what is done
-beside the Parquet, and hold it in the memory of further actors.
+Exactly once. A task that dies with its worker or node is run again by Ray on the same photos. Files
+are named by the photos in them, so that one written again takes the place of what may have been
+left. Once the driver dies, the next run reads the keys in the whole files and asks for the others
+alone. Should two drivers write into one folder at a time, rows are there twice, with the same
+answers; they are read once. Ray Data's own checkpoints are not used: they keep a second list of
+what is done beside the Parquet, and hold it in the memory of further actors.
 
 The driver sends the package and the checkpoint, so the nodes need what `requirements.txt` and
 `requirements-cluster.txt` name, and the photos' storage. A path without a scheme must lead to the
