@@ -93,7 +93,7 @@ class Answers:
                 it cannot be written.
         """
         with self._told():
-            self.place.files.create_dir(self.place.path, recursive=True)
+            self.place.files.create_dir(self.parts, recursive=True)
             if restart:
                 self._clear()
             before = self._request()
@@ -110,7 +110,8 @@ class Answers:
             self._remove_torn()
 
     def write(self, rows: pa.Table) -> None:
-        """Writes a file of rows; the same photos again go into the same file.
+        """Writes a file of rows, once `begin` has been called; the same photos again go into the
+        same file.
 
         Raises:
             OSError: It cannot be written.
@@ -118,11 +119,7 @@ class Answers:
         keys = "\n".join(rows["key"].to_pylist())
         path = f"{self.parts}/{hashlib.sha256(keys.encode()).hexdigest()[:32]}.parquet"
 
-        def write() -> None:
-            self.place.files.create_dir(self.parts)
-            pa.parquet.write_table(rows, path, filesystem=self.place.files)
-
-        patiently(write)
+        patiently(lambda: pa.parquet.write_table(rows, path, filesystem=self.place.files))
 
     def keys(self) -> set[str]:
         """The photos that are done."""

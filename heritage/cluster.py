@@ -220,7 +220,9 @@ def _stream(missing: pa.Table, work: Work, answers: Answers, file_photos: int) -
         batch_size=_whole_tasks(file_photos, task_photos),
         fn_constructor_args=(answers.place,),
         num_cpus=0,  # it takes next to none
-        compute=ray.data.ActorPoolStrategy(size=sum(node["Alive"] for node in ray.nodes())),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=sum(node["Alive"] for node in ray.nodes())
+        ),
     )
     written.materialize()
 

@@ -383,7 +383,7 @@ def test_a_driver_that_is_killed_loses_no_photo_and_doubles_none(
     out, table = tmp_path / "answers", tmp_path / "out.csv"
     arguments = (photos, "--out", out, "--csv", table, "--photos-per-file", 16)
     process = start(nodes, weights_dir, *arguments)
-    wait_until(lambda: process.poll() is not None or answered(out))
+    wait_until(lambda: process.poll() is not None or answered(out), 300)
     process.send_signal(signal.SIGKILL)
     ended(process)
     before = answered(out)
@@ -410,7 +410,7 @@ def test_a_lost_node_loses_no_photo_from_s3_and_doubles_none(
     arguments = ("--out", "s3://visits/answers", "--csv", table, "--photos-per-file", 16)
     process = start(nodes, weights_dir, "s3://visits/visit", *arguments)
     at_work = "ray::MapWorker"
-    wait_until(lambda: process.poll() is not None or answered("s3://visits/answers"))
+    wait_until(lambda: process.poll() is not None or answered("s3://visits/answers"), 300)
     lost = tree(*doomed)
     assert any(at_work in " ".join(worker.cmdline()) for worker in lost)
     kill(lost)
