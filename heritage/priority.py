@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from heritage.bands import BandThresholds
 from heritage.duplicates import CLOSE_BITS
@@ -116,23 +114,26 @@ def similar_groups(hashes: Sequence[int]) -> list[int | None]:
     Returns:
         One entry per hash: the number of its group, None where it stands alone.
     """
-    count = len(hashes)
-    values = np.array(hashes, np.uint64)
-    right = [
-        i + 1 + np.flatnonzero(np.bitwise_count(values[i] ^ values[i + 1 :]) <= CLOSE_BITS)
-        for i in range(count)
-    ]
-    if not any(len(close) for close in right):
-        return [None] * count
-    left = np.repeat(np.arange(count), [len(close) for close in right])
-    pairs = (left, np.concatenate(right))
-    near = coo_matrix((np.ones(len(left), bool), pairs), shape=(count, count))
-    _, labels = connected_components(near, directed=False)
-    sizes = np.bincount(labels)
+    values, place, copies = np.unique(
+        np.array(hashes, np.uint64), return_inverse=True, return_counts=True
+    )
+    groups = np.zeros(len(values), int)
+    left, others = np.arange(len(values)), values
+    while len(left):  # of those left, all that are near the first, near one of them, and so on
+        groups[left[0]] = group = left[0]
+        near_to = [values[group]]
+        left, others = left[1:], others[1:]
+        while near_to and len(left):
+            near = np.bitwise_count(others ^ near_to.pop()) <= CLOSE_BITS
+            if near.any():
+                groups[left[near]] = group
+                near_to += others[near].tolist()
+                left, others = left[~near], others[~near]
+    sizes = np.bincount(groups, copies, len(values))
     numbers: dict[int, int] = {}
     return [
-        numbers.setdefault(int(label), len(numbers) + 1) if sizes[label] > 1 else None
-        for label in labels
+        numbers.setdefault(int(group), len(numbers) + 1) if sizes[group] > 1 else None
+        for group in groups[place]
     ]
 
 
