@@ -95,7 +95,7 @@ def unbroken(tmp_path_factory, weights_dir):
     ("where", "number", "done"),
     [
         ("sources.py:storable", 4, 0),
-        ("surveys.py:create_run:return", 1, 0),
+        ("surveys.py:run_with:return", 1, 0),
         ("surveys.py:claim:return", 1, 0),
         ("pathlib:replace", 5, None),
         ("surveys.py:_inspection", 3, 2),
