@@ -26,7 +26,7 @@ from pyarrow.fs import FileSelector, FileType
 
 from heritage.buckets import Place, patiently
 from heritage.cards import ModelCard, card_from_values
-from heritage.errors import StoreError
+from heritage.errors import StoreError, first_line
 from heritage.overlays import Region
 from heritage.priority import PriorityRow, with_relatives
 from heritage.sources import natural_key
@@ -118,7 +118,6 @@ class Answers:
         """
         keys = "\n".join(rows["key"].to_pylist())
         path = f"{self.parts}/{hashlib.sha256(keys.encode()).hexdigest()[:32]}.parquet"
-
         patiently(lambda: pa.parquet.write_table(rows, path, filesystem=self.place.files))
 
     def keys(self) -> set[str]:
@@ -247,7 +246,7 @@ class Answers:
         try:
             yield
         except OSError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise StoreError(
                 self.place.name,
                 f"it cannot be read or written ({reason})",
@@ -256,8 +255,11 @@ class Answers:
 
 
 class Write:
-    """An actor that writes answers down. Ray's own `write_parquet` starts a process for every
-    file or so, which costs more than the photos in it."""
+    """An actor that writes answers down; not among `actors`, as it needs no torch to start.
+
+    Ray's own `write_parquet` starts a process for every file or so, which costs more than the
+    photos in it.
+    """
 
     def __init__(self, out: Place) -> None:
         self._answers = Answers(out)

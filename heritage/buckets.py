@@ -81,7 +81,7 @@ def place(given: str) -> Place:
     try:
         files, path = _resolved(given)
     except (ImportError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise StoreError(
             given,
             f"such an address cannot be opened here ({reason})",

@@ -28,7 +28,6 @@ from heritage.sources import Source
 from heritage.store.database import connect
 from heritage.store.tables import Base
 from heritage.surveys import (
-    DONE,
     FAILED,
     RUNNING,
     STOPPED,
@@ -402,7 +401,7 @@ def test_all_who_ask_at_once_for_the_same_run_get_one(survey, open_store):
 
 
 def test_the_same_weights_calibrated_anew_get_their_own_run(store, survey, run):
-    store.release(run.id, "", DONE)
+    store.release(run.id, "", STOPPED)
     assert store.run_with(survey.id, replace(CARD, temperature=1.4)).id != run.id
     assert store.run_with(survey.id, replace(CARD, metrics={"test": {"n": 1}})).id == run.id
 
@@ -417,7 +416,7 @@ def test_an_upload_given_again_is_entered_once(store, survey):
 def test_a_retry_changes_the_state_although_the_counts_stay(store, survey, run):
     photo = store.pending(run.id)[0]
     store.record(run.id, photo.id, None, Finding(error="gone; copy it again"))
-    store.release(run.id, "", DONE)
+    store.release(run.id, "", STOPPED)
     before = store.state(survey.id, run.id)
     store.retry_failed(run.id)
     store.record(run.id, photo.id, facts(photo.sha256), Finding(damage_percent=3.0))
