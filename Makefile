@@ -52,6 +52,7 @@ clean: ## Remove what make has installed
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Heritage needs Python 3.11 or newer: make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python has no venv module: install it (Debian: python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/installed: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt

@@ -137,18 +137,30 @@ def similar_groups(hashes: Sequence[int]) -> list[int | None]:
     ]
 
 
-def agreement(rows: Sequence[PriorityRow], threshold_percent: float) -> dict[str, int]:
-    """How often verdicts and model agree: counts of `VERDICT_as_ANSWER`.
+def judged(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
+    """The photos that expert and model can be compared on: found damaged or sound, and inspected.
 
-    The model's answer is `damaged` from `threshold_percent` on. Photos without a verdict or an
-    answer, and verdicts of `unsure`, are left out; duplicates count once.
+    Verdicts of `unsure` are left out; duplicates count once.
     """
+    return [
+        row
+        for row in rows
+        if row.damage_percent is not None and row.verdict in (DAMAGED, SOUND)
+        if not row.duplicate_of
+    ]
+
+
+def answer_at(row: PriorityRow, threshold_percent: float) -> str:
+    """What the model says of an inspected photo: `damaged` from `threshold_percent` on."""
+    assert row.damage_percent is not None
+    return DAMAGED if row.damage_percent >= threshold_percent else SOUND
+
+
+def agreement(rows: Sequence[PriorityRow], threshold_percent: float) -> dict[str, int]:
+    """How often verdicts and model agree on what was `judged`: counts of `VERDICT_as_ANSWER`."""
     counts = {f"{verdict}_as_{answer}": 0 for verdict in VERDICTS[:2] for answer in VERDICTS[:2]}
-    for row in rows:
-        if row.damage_percent is None or row.verdict not in VERDICTS[:2] or row.duplicate_of:
-            continue
-        answer = DAMAGED if row.damage_percent >= threshold_percent else SOUND
-        counts[f"{row.verdict}_as_{answer}"] += 1
+    for row in judged(rows):
+        counts[f"{row.verdict}_as_{answer_at(row, threshold_percent)}"] += 1
     return counts
 
 

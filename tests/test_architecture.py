@@ -15,7 +15,7 @@ CORE = sorted(p for p in (ROOT / "heritage").rglob("*.py") if "web" not in p.par
 ORDER = (
     *("cli", "cli_triage", "cluster", "actors", "answers", "worker", "handover", "triage"),
     *("surveys", "report", "spreadsheets", "buckets", "sources", "exports", "inspection"),
-    *("quality", "engines", "scanning", "priority"),
+    *("quality", "engines", "scanning", "edges", "priority"),
     *("checkpoints", "inputs", "cascade"),
 )
 LOWEST = (

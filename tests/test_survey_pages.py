@@ -283,6 +283,28 @@ def test_verdicts_lead_to_training(kept, spring, tmp_path, monkeypatch):
     }
 
 
+def test_verdicts_move_the_bands_and_settings_moves_them_back(kept):
+    survey = thousands(kept, 80)
+    rows = kept.rows(kept.runs(survey.id)[0].id)
+    kept.give_verdict([rows[0].photo_id], "sound")
+    app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+    assert "With 10 photos found damaged and 10 found sound" in texts(app)
+    for row in rows:
+        kept.give_verdict([row.photo_id], "damaged" if row.damage_percent >= 80 else "sound")
+    app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+    (move,) = (b for b in app.button if b.label.startswith("Move the bands"))
+    move.click().run()
+    assert not app.exception
+    moved = kept.survey(survey.id).thresholds
+    assert 65 < moved.high_percent < 90
+    assert f"High {moved.high_percent:g}," in move.label
+    assert "The bands fit your verdicts" in texts(app)
+    app = view(app, "Settings")
+    next(b for b in app.button if b.label.startswith("Back to the usual")).click().run()
+    assert not app.exception
+    assert kept.survey(survey.id).thresholds == BandThresholds()
+
+
 def test_surveys_is_empty_at_first_and_says_how_to_fill_it():
     app = page("3_Surveys.py")
     assert not app.exception

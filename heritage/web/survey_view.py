@@ -13,7 +13,7 @@ import streamlit as st
 from heritage.access import Role, Visitor
 from heritage.bands import BANDS, BandThresholds
 from heritage.errors import DatabaseAwayError, HeritageError, StoreError
-from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement
+from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement, answer_at, judged
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart
@@ -307,22 +307,15 @@ def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
 def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
     threshold = survey.thresholds.high_percent
     counts = agreement(rows, threshold)
-    judged = sum(counts.values())
-    if not judged:
+    total = sum(counts.values())
+    if not total:
         st.info(
             "Nobody has said yet what these photos show. Open one in **Table** and press **D** "
             "(damaged), **S** (sound) or **U** (unsure).",
             icon=":material/gavel:",
         )
         return
-    differing = [
-        row
-        for row in rows
-        if row.verdict in (DAMAGED, SOUND)
-        and row.damage_percent is not None
-        and (row.damage_percent >= threshold) != (row.verdict == DAMAGED)
-        and not row.duplicate_of
-    ]
+    differing = [row for row in judged(rows) if answer_at(row, threshold) != row.verdict]
     left, right = st.columns((2, 3), gap="large")
     with left:
         st.markdown("#### Your verdicts and the model")
@@ -336,9 +329,9 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             ),
             config=PLAIN,
         )
-        same = judged - len(differing)
+        same = total - len(differing)
         st.caption(
-            f"They agree on {same:,} of {judged:,} photos ({same / judged:.0%}). The model counts "
+            f"They agree on {same:,} of {total:,} photos ({same / total:.0%}). The model counts "
             f"as saying damaged from {threshold:g} % (High). Verdicts of unsure are left out."
         )
     with right:
@@ -359,6 +352,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             )
         else:
             st.caption("Nowhere.")
+    _show_proposal(survey, rows)
     st.markdown("#### Learn from them")
     st.markdown(
         "Photos you found damaged or sound are labels. Train a backbone on them here, or take them "
@@ -377,6 +371,52 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             on_click="ignore",
             icon=":material/folder_zip:",
         )
+
+
+def _show_proposal(survey: Survey, rows: Sequence[PriorityRow]) -> None:
+    from heritage.edges import LEAST_EACH, propose
+
+    now = survey.thresholds
+    found = propose(rows, now)
+    st.markdown("#### Bands for photos like these")
+    if found is None:
+        st.caption(
+            f"With {LEAST_EACH} photos found damaged and {LEAST_EACH} found sound, your verdicts "
+            "also tell where the bands should begin for photos like these."
+        )
+        return
+    basis = f"{found.damaged:,} damaged and {found.sound:,} sound"
+    if not found.better:
+        st.caption(
+            f"The bands fit your verdicts ({basis}): no other place is measurably better than High "
+            f"from {now.high_percent:g} %."
+        )
+        return
+    st.markdown(
+        f"Your verdicts ({basis}) put the line between sound and damaged at "
+        f"**{found.thresholds.high_percent:g} %** rather than {now.high_percent:g} %. The model "
+        f"would then see **{found.then_percent:.0f} %** of them as you do, instead of "
+        f"{found.now_percent:.0f} %.",
+        help="Both kinds count half, whatever their numbers. Checked on verdicts that were left "
+        f"out in turn; the gain is at least {found.least_gain_percent:.0f} points (95 %).",
+    )
+    st.caption(
+        "Damage % and the order of the photos stay as they are; the bands move, for this survey. "
+        "**Settings** moves them back."
+    )
+    if may(Role.INSPECTOR) and st.button(
+        f"Move the bands: {_edges(found.thresholds)}", icon=":material/tune:"
+    ):
+        with errors_in_words():
+            store().edit_survey(survey.id, thresholds=found.thresholds)
+            st.rerun()
+
+
+def _edges(thresholds: BandThresholds) -> str:
+    return (
+        f"Watch {thresholds.watch_percent:g}, High {thresholds.high_percent:g}, "
+        f"Urgent {thresholds.urgent_percent:g} %"
+    )
 
 
 def _training_zip(survey: Survey, run: Run, who: Visitor) -> bytes:
@@ -598,6 +638,12 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
             if asked != now:
                 store().edit_survey(survey.id, thresholds=asked)
                 st.rerun()
+        usual = BandThresholds()
+        if now != usual and st.button(
+            f"Back to the usual: {_edges(usual)}", icon=":material/restart_alt:"
+        ):
+            store().edit_survey(survey.id, thresholds=usual)
+            st.rerun()
         st.caption("The table follows at once; no photo is read again.")
     with facts:
         st.markdown("#### About the survey")
