@@ -30,7 +30,7 @@ FROM_NOTHING = (
 )
 CROPS = "--smallest-crop 0.35 --smallest-crop-sound 0.15"
 STUDENT = f"--init scratch --teacher mobilenet_v2 --teacher-share 0.7 --feature-share 2 {CROPS}"
-FIRST_TEACHER = "--name first --epochs 8 --learning-rate 2e-4 --head-rate-factor 5 --patience 10"
+FIRST_TEACHER = "--epochs 8 --learning-rate 2e-4 --head-rate-factor 5 --patience 10"
 SECOND = (
     f"--epochs 8 --learning-rate 3e-4 --head-rate-factor 5 --patience 10 {CROPS} "
     "--crop-side-px 160 --full-size-epochs 2 --teacher first --teacher-share 0.6 "
@@ -38,6 +38,14 @@ SECOND = (
 )
 QUICK = "--epochs 14 --patience 14 --learning-rate 1e-3 --head-rate-factor 1 --crop-side-px 128"
 LARGE = "--epochs 10 --patience 10 --learning-rate 1e-3 --head-rate-factor 1"
+
+# What features of ImageNet say of damage. Its features know no label, and only these are taught to
+# the stage 1 of each fold of the cascade, which would else know photos of its fold at second hand.
+PROBE = "--frozen-blocks 19 --epochs 3 --learning-rate 2e-4 --crop-side-px 128"
+FOLDS = (
+    "--init scratch --teacher probe --teacher-share 0 --feature-share 2 --epochs 10 --patience 10 "
+    f"--learning-rate 1e-3 --head-rate-factor 1 --crop-side-px 128 --full-size-epochs 1 {CROPS}"
+)
 
 # name: options, whether photos without labels are used. Smaller crops where a photo costs much;
 # int8 where float16 would make the folder too heavy.
@@ -49,11 +57,13 @@ RECIPES: dict[str, tuple[str, bool]] = {
     "alexnet": (f"{STUDENT} {QUICK} --full-size-epochs 2", True),
     "googlenet": (f"{STUDENT} {QUICK} --full-size-epochs 1", True),
     "efficientnet_b0": (f"{STUDENT} {QUICK} --full-size-epochs 1", True),
+    "probe": (f"--backbone mobilenet_v2 {PROBE}", False),
+    "cascade": (FOLDS, True),
     "inception_v3": (f"{STUDENT} {LARGE} --crop-side-px 171 --full-size-epochs 1", True),
     "xception": (f"{STUDENT} {LARGE} --crop-side-px 171 --full-size-epochs 1", True),
     "vgg16": (f"{STUDENT} {LARGE} --crop-side-px 112 --full-size-epochs 1", True),
 }
-INT8 = {"inception_v3", "xception", "vgg16"}
+INT8 = {"cascade", "inception_v3", "xception", "vgg16"}
 
 
 def main() -> int:
@@ -79,6 +89,8 @@ def main() -> int:
             command += ["--init", str(given.imagenet)]
         if with_unlabelled:
             command += ["--unlabelled", str(given.unlabelled)]
+        if name == "cascade":
+            command += ["--stage-two-init", str(given.out / "resnet18.safetensors")]
         if name in INT8:
             command += ["--precision", "int8"]
         command += ["--licence", FROM_IMAGENET if starts else FROM_NOTHING]
