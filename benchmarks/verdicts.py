@@ -2,10 +2,10 @@
 
     python -m benchmarks.verdicts DATA [--backbone mobilenet_v2] [--draws 200]
 
-For each held-out source with damaged and sound photos: some of each are drawn, whole groups of near
-duplicates at a time, and their labels given as verdicts. Where `edges.propose` finds a gain that is
-more than chance, its line is taken, else the usual one. The figure is the balanced accuracy on the
-photos of the source without a verdict; brackets are the middle 95 % of the draws.
+For each held-out source with damaged and sound photos: some of each are drawn, whole groups of
+near duplicates at a time, their labels given as verdicts. Where `edges.propose` sees a gain, its
+edges are taken, else the usual ones. The figure is the balanced accuracy on the photos without a
+verdict; brackets are the middle 95 % of the draws.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def one_draw(photos: Photos, each: int, rng: np.random.Generator) -> tuple[float
     rest = [row for group, row in photos if group not in known]
     usual = BandThresholds()
     found = propose(judged, usual)
-    line = found.thresholds if found and found.better else usual
+    line = found.thresholds if found and found.helps else usual
     return float(line != usual), right(rest, usual), right(rest, line)
 
 

@@ -18,6 +18,7 @@ from heritage.bands import BandThresholds
 from heritage.priority import DAMAGED, PriorityRow, judged
 
 LEAST_EACH = 10  # verdicts of damaged, and as many of sound, below which nothing is proposed
+LEAST_GAIN_PERCENT = 2.0  # below it nothing is proposed
 STEP_PERCENT = 0.5  # edges are rounded to it
 _FOLDS = 10
 _FARTHEST = 0.1  # percent from 0 or 100 that the log odds are taken at, at most
@@ -36,7 +37,7 @@ class Proposal:
             does, with the edges as they are (balanced accuracy).
         then_percent: The same with edges found in this way from nine tenths of the verdicts, on the
             tenth left out, each in turn.
-        least_gain_percent: Lower end of the 95 % interval of their difference.
+        gain_percent: Lower and upper end of the 95 % interval of their difference.
     """
 
     thresholds: BandThresholds
@@ -44,12 +45,12 @@ class Proposal:
     sound: int
     now_percent: float
     then_percent: float
-    least_gain_percent: float
+    gain_percent: tuple[float, float]
 
     @property
-    def better(self) -> bool:
-        """Whether the gain is more than chance would give."""
-        return self.least_gain_percent > 0
+    def helps(self) -> bool:
+        """Whether verdicts that were left out are met better; how surely is for others to weigh."""
+        return self.then_percent - self.now_percent >= LEAST_GAIN_PERCENT
 
 
 def propose(rows: Sequence[PriorityRow], now: BandThresholds) -> Proposal | None:
@@ -76,7 +77,7 @@ def propose(rows: Sequence[PriorityRow], now: BandThresholds) -> Proposal | None
         int((~damaged).sum()),
         100 * _balanced(as_now.astype(float), damaged)[0],
         100 * _balanced(as_then.astype(float), damaged)[0],
-        100 * (gain - _WITHIN_95 * spread),
+        (100 * (gain - _WITHIN_95 * spread), 100 * (gain + _WITHIN_95 * spread)),
     )
 
 

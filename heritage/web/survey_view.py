@@ -386,23 +386,26 @@ def _show_proposal(survey: Survey, rows: Sequence[PriorityRow]) -> None:
         )
         return
     basis = f"{found.damaged:,} damaged and {found.sound:,} sound"
-    if not found.better:
+    if not found.helps:
         st.caption(
-            f"The bands fit your verdicts ({basis}): no other place is measurably better than High "
-            f"from {now.high_percent:g} %."
+            f"The bands fit your verdicts ({basis}): no other place is better than High from "
+            f"{now.high_percent:g}\u00a0%."
         )
         return
+    low, high = found.gain_percent
     st.markdown(
         f"Your verdicts ({basis}) put the line between sound and damaged at "
-        f"**{found.thresholds.high_percent:g} %** rather than {now.high_percent:g} %. The model "
-        f"would then see **{found.then_percent:.0f} %** of them as you do, instead of "
-        f"{found.now_percent:.0f} %.",
+        f"**{found.thresholds.high_percent:g}\u00a0%** rather than {now.high_percent:g}\u00a0%. The "
+        f"model would then see **{found.then_percent:.0f}\u00a0%** of them as you do, instead of "
+        f"{found.now_percent:.0f}\u00a0%.",
         help="Both kinds count half, whatever their numbers. Checked on verdicts that were left "
-        f"out in turn; the gain is at least {found.least_gain_percent:.0f} points (95 %).",
+        "out in turn.",
     )
     st.caption(
-        "Damage % and the order of the photos stay as they are; the bands move, for this survey. "
-        "**Settings** moves them back."
+        f"The gain lies between {low:+.0f} and {high:+.0f} points (95 %)"
+        f"{'' if low > 0 else '; more verdicts make it more certain'}. Damage % and the order of "
+        "the photos stay as they are; the bands move, for this survey, and **Settings** moves them "
+        "back."
     )
     if may(Role.INSPECTOR) and st.button(
         f"Move the bands: {_edges(found.thresholds)}", icon=":material/tune:"
