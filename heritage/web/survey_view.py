@@ -396,8 +396,8 @@ def _show_proposal(survey: Survey, rows: Sequence[PriorityRow]) -> None:
     st.markdown(
         f"Your verdicts ({basis}) put the line between sound and damaged at "
         f"**{found.thresholds.high_percent:g}\u00a0%** rather than {now.high_percent:g}\u00a0%. "
-        f"The model would then see **{found.then_percent:.0f}\u00a0%** of them as you do, instead of "
-        f"{found.now_percent:.0f}\u00a0%.",
+        f"The model would then see **{found.then_percent:.0f}\u00a0%** of them as you do, instead "
+        f"of {found.now_percent:.0f}\u00a0%.",
         help="Both kinds count half, whatever their numbers. Checked on verdicts that were left "
         "out in turn.",
     )
