@@ -103,12 +103,19 @@ def balanced_line(percent: np.ndarray, damaged: np.ndarray) -> float:
 
 
 def moved(thresholds: BandThresholds, high_percent: float) -> BandThresholds:
-    """The edges with High at `high_percent`, the others as far from it in log odds as before."""
+    """The edges with High at `high_percent`, the others as far from it in log odds as before.
+
+    Watch from 0 % and Urgent from 100 % switch a band off, and stay.
+    """
     step = _log_odds(high_percent) - _log_odds(thresholds.high_percent)
     edges = np.array([thresholds.watch_percent, thresholds.high_percent, thresholds.urgent_percent])
     rounded = STEP_PERCENT * np.round(100 * expit(_log_odds(edges) + step) / STEP_PERCENT)
     watch, high, urgent = (float(edge) for edge in rounded)
-    return BandThresholds(urgent, high, watch)
+    return BandThresholds(
+        100.0 if thresholds.urgent_percent == 100 else urgent,
+        high,
+        0.0 if thresholds.watch_percent == 0 else watch,
+    )
 
 
 def _log_odds(percent: np.ndarray | float) -> np.ndarray:

@@ -100,6 +100,11 @@ def test_moving_to_where_they_are_moves_nothing_and_there_and_back_is_home():
     assert moved(moved(usual, 70), 50) == usual
 
 
+def test_a_band_that_is_switched_off_stays_off():
+    found = moved(BandThresholds(urgent_percent=100, watch_percent=0), 80)
+    assert (found.urgent_percent, found.high_percent, found.watch_percent) == (100, 80, 0)
+
+
 def test_certain_answers_do_not_break_the_line():
     percent = np.array([100.0] * 10 + [0.0] * 10)
     assert balanced_line(percent, np.arange(20) < 10) == pytest.approx(50)
