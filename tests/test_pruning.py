@@ -1,6 +1,8 @@
 import json
 from hashlib import sha256
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import crack_photo, save_untrained
@@ -11,10 +13,13 @@ from heritage.backbones import BACKBONES, get_backbone
 from heritage.checkpoints import load_checkpoint
 from heritage.classifiers import build_classifier, parameter_count
 from heritage.errors import CheckpointError, TrainingError
+from heritage.inputs import network_input
+from heritage.photos import open_photo
 from heritage.training.config import TrainingConfig
 from heritage.training.pruning import pruned
 from heritage.training.run import evaluate, train
 
+SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 LIGHT = ["mobilenet_v3_small", "resnet18", "googlenet", "alexnet", "mobilenet_v2"]
 QUICK = TrainingConfig(
     backbone="mobilenet_v2", init="scratch", epochs=1, crop_side_px=64, batch_size=8, workers=0,
@@ -45,6 +50,19 @@ def test_the_least_important_channels_go_first():
     kept = pruned(model, 0.2).features[0].weight.abs().amax((1, 2, 3))
     assert len(kept) < 64
     assert (kept > 1e-3).sum() == 32, "only faint channels have gone"
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18"])
+def test_a_trained_network_orders_photos_as_before_without_a_fifth_of_it(name):
+    whole = load_checkpoint(name, SHIPPED)
+    smaller = pruned(whole.model, 0.2)
+    answers = []
+    for seed in range(16):
+        photo = open_photo(crack_photo(cracked=seed % 2 == 0, seed=seed), "wall.jpg")
+        x = network_input(photo.pixels(short_side_px=448), whole.backbone)
+        with torch.no_grad():
+            answers.append([model(x).item() for model in (whole.model, smaller)])
+    assert np.corrcoef(np.transpose(answers))[0, 1] > 0.9, "before any fine-tuning"
 
 
 def test_more_than_can_go_is_an_error():
