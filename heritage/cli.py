@@ -217,6 +217,7 @@ CONFIG_HELP = {
     "jitter": "strength of the colour jitter",
     "prune": "share of the parameters to remove after training",
     "prune_epochs": "epochs of fine-tuning after that",
+    "prune_of": "checkpoint to prune as it is, instead of training one first",
     "validation_share": "share kept for validation where DATA has no split",
     "teacher": "checkpoint to learn from as well",
     "teacher_share": "weight of the teacher's answers against the labels",
@@ -443,7 +444,8 @@ def _reported(
     from heritage.training.config import EpochRecord, Step
     from heritage.training.jobs import reporting
 
-    epochs = config.epochs + (config.prune_epochs if config.prune else 0)
+    first = 0 if config.prune_of else config.epochs
+    epochs = first + (config.prune_epochs if config.prune else 0)
     if config.backbone == CASCADE:
         from heritage.training.cascade import epochs_in_all
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -88,6 +89,39 @@ def test_a_pruned_checkpoint_loads_inspects_and_evaluates_like_any_other(toy_dat
     found = Inspector("mobilenet_v2", folder=tmp_path / "out").inspect(tmp_path / "a.png")
     assert found.heatmap.shape == (180, 240)
     assert evaluate("mobilenet_v2", toy_data, tmp_path / "out").metrics["all"]["n"] == 24
+
+
+def test_a_checkpoint_that_is_there_is_pruned_as_it_is_and_teaches_the_smaller_one(
+    toy_data, tmp_path
+):
+    save_untrained(tmp_path / "out", "mobilenet_v2")
+    seen = []
+    card = train(
+        replace(QUICK, prune_of="mobilenet_v2"),
+        toy_data,
+        out=tmp_path / "out",
+        name="small",
+        run_dir=tmp_path / "run",
+        unlabelled=toy_data / "sound",
+        listen=seen.append,
+    )
+    assert card.pruned >= 0.2
+    assert [record["epoch"] for record in card.training["history"]] == [1, 2]
+    assert max(event.epoch for event in seen) == 2
+    assert card.training["config"]["prune_of"] == "mobilenet_v2"
+    assert card.data["unlabelled"] > 0, "the whole network answers for these"
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_a_checkpoint_of_the_same_backbone_is_pruned(toy_data, tmp_path):
+    save_untrained(tmp_path, "resnet18")
+    settings = replace(QUICK, prune_of="resnet18")
+    with pytest.raises(TrainingError, match=r"resnet18: it is no MobileNetV2; add --backbone"):
+        train(settings, toy_data, out=tmp_path, name="small", run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train(replace(settings, prune_of="nowhere"), toy_data, out=tmp_path, name="small")
+    with pytest.raises(TrainingError, match="say with --prune"):
+        replace(settings, prune=0.0)
 
 
 def test_a_run_stopped_while_tuning_the_pruned_network_goes_on_there(toy_data, tmp_path):

@@ -22,6 +22,8 @@ class TrainingConfig:
         head_rate_factor: The head starts untrained and learns this many times faster.
         prune: Share of the parameters to remove after training, whole channels at a time.
         prune_epochs: Epochs of fine-tuning after that.
+        prune_of: Checkpoint that is pruned as it is, instead of one that is trained first. It is
+            the teacher of the fine-tuning, where no other is named.
         teacher: Checkpoint name or path whose logits and feature map the student also learns.
         teacher_share: Weight of the teacher's soft labels against the true ones.
         feature_share: Weight of the teacher's feature map.
@@ -66,6 +68,7 @@ class TrainingConfig:
     jitter: float = 0.25
     prune: float = 0.0
     prune_epochs: int = 5
+    prune_of: str = ""
     validation_share: float = 0.2
     teacher: str = ""
     teacher_share: float = 0.5
@@ -95,6 +98,11 @@ class TrainingConfig:
             ),
             ("prune", 0 <= self.prune <= 0.9, "choose a share from 0 to 0.9"),
             ("prune_epochs", self.prune_epochs >= 1, "choose 1 or more"),
+            (
+                "prune_of",
+                not self.prune_of or self.prune > 0,
+                "say with --prune how much to remove",
+            ),
             ("painted_share", 0 <= self.painted_share <= 0.4, "choose a share from 0 to 0.4"),
             ("turned_share", 0 <= self.turned_share <= 1, "choose a share from 0 to 1"),
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),

@@ -175,7 +175,7 @@ class _Run:
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=_growing_average(config.ema_decay), use_buffers=True
         )
-        teacher = _load_teacher(config.teacher, teacher_folder)
+        teacher = load_named(config.teacher, teacher_folder) if config.teacher else None
         self.teacher = teacher.model.to(self.device) if teacher else None
         self.teacher_backbone = teacher.backbone if teacher else backbone
         self.projection: nn.Module = nn.Identity()
@@ -511,9 +511,12 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _load_teacher(name: str, folder: Path) -> Checkpoint | None:
-    if not name:
-        return None
+def load_named(name: str, folder: Path) -> Checkpoint:
+    """The checkpoint `name` in `folder`, or the file that `name` is the path of.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit.
+    """
     path = Path(name)
     if path.suffix == ".safetensors":
         folder, name = path.parent, path.stem

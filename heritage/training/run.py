@@ -43,7 +43,7 @@ from heritage.training.evaluation import (
     unsure_band,
 )
 from heritage.training.faithfulness import heat_map_figures
-from heritage.training.fitting import RUN_FILES, SAVING, fit
+from heritage.training.fitting import RUN_FILES, SAVING, fit, load_named
 from heritage.training.jobs import JOB, LOCK, PROGRESS
 from heritage.training.pruning import pruned
 from heritage.training.speed import speed_figures
@@ -105,7 +105,7 @@ def train(
         raise TrainingError(
             name, f"{out.name} holds a checkpoint of this name", "choose a --name or --overwrite it"
         )
-    if unlabelled and not config.teacher:
+    if unlabelled and not config.teacher and not config.prune_of:
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
@@ -191,14 +191,38 @@ def _fit_and_prune(
     listen: Listener,
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Fits; where asked, prunes and tunes on, the epochs counted on."""
-    model, history = fit(
-        config, samples, run_dir, teacher_folder=out, listen=listen, cache=cache, devices=devices
-    )
+    history: list[EpochRecord] = []
+    made_with = ""
+    if config.prune_of:
+        whole = load_named(config.prune_of, out)
+        if whole.card.backbone != config.backbone:
+            raise TrainingError(
+                whole.card.name,
+                f"it is no {get_backbone(config.backbone).title}",
+                f"add --backbone {whole.card.backbone}",
+            )
+        model, made_with = whole.model, whole.card.sha256
+    else:
+        model, history = fit(
+            config,
+            samples,
+            run_dir,
+            teacher_folder=out,
+            listen=listen,
+            cache=cache,
+            devices=devices,
+        )
     if not config.prune:
         return model, history
     done = len(history)
     model, more = fit(
-        replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
+        replace(
+            config,
+            epochs=config.prune_epochs,
+            head_rate_factor=1.0,
+            frozen_blocks=0,
+            teacher=config.teacher or config.prune_of,
+        ),
         samples,
         run_dir / PRUNED,
         teacher_folder=out,
@@ -206,6 +230,7 @@ def _fit_and_prune(
         cache=cache,
         devices=devices,
         start=pruned(model, config.prune),
+        made_with=made_with,
     )
     return model, history + [replace(record, epoch=record.epoch + done) for record in more]
 
@@ -353,5 +378,6 @@ def portable(config: TrainingConfig) -> dict[str, Any]:
     """The configuration as it is stored in a card: file names without their folders."""
     values = asdict(config)
     values["init"] = Path(config.init).name
-    values["teacher"] = Path(config.teacher).stem if config.teacher else ""
+    for key in ("teacher", "prune_of"):
+        values[key] = Path(values[key]).stem if values[key] else ""
     return values
