@@ -45,7 +45,10 @@ class Visitor:
         self._places: list[Any] = []
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._http = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S)
+        # The server hangs up on idle connections, now and then as one is about to be used again. A
+        # browser then asks once more; here each request has a connection of its own.
+        alone = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=alone)
 
     async def __aenter__(self) -> Visitor:
         """Connects as a browser does, with the token against forged requests."""
