@@ -20,12 +20,13 @@ import numpy as np
 from heritage.bands import BandThresholds
 from heritage.edges import propose
 from heritage.inspection import Inspector
-from heritage.priority import DAMAGED, SOUND, PriorityRow, answer_at
+from heritage.priority import DAMAGED, SOUND, PriorityRow
 from heritage.training.datasets import Sample, read_samples
+from heritage.training.evaluation import figures
 
 HELD_OUT = ("test", "test_other_source")
 VERDICTS_EACH = (10, 20, 40)
-Photos = list[tuple[str, PriorityRow]]  # with the group
+Photos = dict[str, list[PriorityRow]]  # by group
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
             before, after = 100 * found[:, 1], 100 * found[:, 2]
             low, high = np.percentile(after - before, (2.5, 97.5))
             print(
-                f"| {source} | {len(photos)} | {each} + {each} | {found[:, 0].mean():.0%} "
+                f"| {source} | {len(samples)} | {each} + {each} | {found[:, 0].mean():.0%} "
                 f"| {before.mean():.1f} % | {after.mean():.1f} % "
                 f"| {(after - before).mean():+.1f} [{low:+.1f} to {high:+.1f}] |",
                 flush=True,
@@ -74,32 +75,30 @@ def most_each(samples: Sequence[Sample]) -> int:
 
 def inspected(inspector: Inspector, samples: Sequence[Sample]) -> Photos:
     """Each photo with its damage %, and its label as the verdict."""
-    return [
-        (
-            sample.group,
-            PriorityRow(
-                sample.path.name,
-                damage_percent=inspector.inspect(sample.path).damage_percent,
-                verdict=DAMAGED if sample.label else SOUND,
-            ),
+    photos: Photos = defaultdict(list)
+    for sample in samples:
+        row = PriorityRow(
+            sample.path.name,
+            damage_percent=inspector.inspect(sample.path).damage_percent,
+            verdict=DAMAGED if sample.label else SOUND,
         )
-        for sample in samples
-    ]
+        photos[sample.group].append(row)
+    return photos
 
 
 def one_draw(photos: Photos, each: int, rng: np.random.Generator) -> tuple[float, float, float]:
     """Whether the bands move, and the balanced accuracy on the rest before and after."""
-    groups = sorted({group for group, _ in photos})
     wanted = {DAMAGED: each, SOUND: each}
-    judged, known = [], set()
-    for group in rng.permutation(groups):
-        rows = [row for name, row in photos if name == group]
-        if all(wanted[row.verdict] > 0 for row in rows):
-            known.add(group)
-            judged += rows
-            for row in rows:
-                wanted[row.verdict] -= 1
-    rest = [row for group, row in photos if group not in known]
+    judged: list[PriorityRow] = []
+    rest: list[PriorityRow] = []
+    for group in rng.permutation(sorted(photos)):
+        rows = photos[group]
+        if any(wanted[row.verdict] <= 0 for row in rows):
+            rest += rows
+            continue
+        judged += rows
+        for row in rows:
+            wanted[row.verdict] -= 1
     usual = BandThresholds()
     found = propose(judged, usual)
     line = found.thresholds if found and found.helps else usual
@@ -108,12 +107,9 @@ def one_draw(photos: Photos, each: int, rng: np.random.Generator) -> tuple[float
 
 def right(rows: Sequence[PriorityRow], thresholds: BandThresholds) -> float:
     """Balanced accuracy with the line at High."""
-    as_expert = [answer_at(row, thresholds.high_percent) == row.verdict for row in rows]
-    shares = [
-        np.mean([same for row, same in zip(rows, as_expert, strict=True) if row.verdict == kind])
-        for kind in (DAMAGED, SOUND)
-    ]
-    return float(np.mean(shares))
+    percent = np.array([row.damage_percent for row in rows])
+    damaged = np.array([row.verdict == DAMAGED for row in rows])
+    return figures(thresholds.high_percent)["balanced_accuracy"](percent, damaged)
 
 
 if __name__ == "__main__":

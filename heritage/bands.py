@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EDGE_STEP_PERCENT = 0.5  # what the edges between bands are rounded to
+
 
 @dataclass(frozen=True)
 class Band:

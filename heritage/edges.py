@@ -14,12 +14,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from heritage.bands import BandThresholds
+from heritage.bands import EDGE_STEP_PERCENT, BandThresholds
 from heritage.priority import DAMAGED, PriorityRow, judged
 
 LEAST_EACH = 10  # verdicts of damaged, and as many of sound, below which nothing is proposed
 LEAST_GAIN_PERCENT = 2.0  # below it nothing is proposed
-STEP_PERCENT = 0.5  # edges are rounded to it
 _FOLDS = 10
 _FARTHEST = 0.1  # percent from 0 or 100 that the log odds are taken at, at most
 _WITHIN_95 = 1.96
@@ -109,7 +108,8 @@ def moved(thresholds: BandThresholds, high_percent: float) -> BandThresholds:
     """
     step = _log_odds(high_percent) - _log_odds(thresholds.high_percent)
     edges = np.array([thresholds.watch_percent, thresholds.high_percent, thresholds.urgent_percent])
-    rounded = STEP_PERCENT * np.round(100 * expit(_log_odds(edges) + step) / STEP_PERCENT)
+    moved_percent = 100 * expit(_log_odds(edges) + step)
+    rounded = EDGE_STEP_PERCENT * np.round(moved_percent / EDGE_STEP_PERCENT)
     watch, high, urgent = (float(edge) for edge in rounded)
     return BandThresholds(
         100.0 if thresholds.urgent_percent == 100 else urgent,

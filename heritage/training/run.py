@@ -105,7 +105,9 @@ def train(
         raise TrainingError(
             name, f"{out.name} holds a checkpoint of this name", "choose a --name or --overwrite it"
         )
-    if unlabelled and not config.teacher and not config.prune_of:
+    if config.prune_of and not config.teacher:
+        config = replace(config, teacher=config.prune_of)
+    if unlabelled and not config.teacher:
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
@@ -216,13 +218,7 @@ def _fit_and_prune(
         return model, history
     done = len(history)
     model, more = fit(
-        replace(
-            config,
-            epochs=config.prune_epochs,
-            head_rate_factor=1.0,
-            frozen_blocks=0,
-            teacher=config.teacher or config.prune_of,
-        ),
+        replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
         samples,
         run_dir / PRUNED,
         teacher_folder=out,
@@ -379,5 +375,5 @@ def portable(config: TrainingConfig) -> dict[str, Any]:
     values = asdict(config)
     values["init"] = Path(config.init).name
     for key in ("teacher", "prune_of"):
-        values[key] = Path(values[key]).stem if values[key] else ""
+        values[key] = Path(values[key]).stem
     return values

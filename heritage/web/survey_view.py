@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from heritage.access import Role, Visitor
-from heritage.bands import BANDS, BandThresholds
+from heritage.bands import BANDS, EDGE_STEP_PERCENT, BandThresholds
 from heritage.errors import DatabaseAwayError, HeritageError, StoreError
 from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement, answer_at, judged
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
@@ -623,7 +623,7 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
                 0.0,
                 100.0,
                 start,
-                0.5,
+                EDGE_STEP_PERCENT,
                 format="%g %%",
                 key=f"edge_{name}_{survey.id}_{now}",  # moved by others, it is another slider
             )
