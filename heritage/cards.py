@@ -205,8 +205,10 @@ def _check_types(card: ModelCard) -> None:
         if "confusion" in figures:
             for bins in (figures["reliability"], figures["reliability_before"]):
                 for found in bins:
-                    for key in ("n", "probability", "damaged"):
+                    for key in ("n", "probability", "damaged", *({"low", "high"} & set(found))):
                         _check_number(found[key])
+            for end in figures.get("ece_by_chance", {}).values():
+                _check_number(end)
             for count in figures["confusion"].values():
                 _check_number(count)
         for mistake in figures.get("worst", []):

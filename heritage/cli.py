@@ -20,7 +20,7 @@ from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir, write_card
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
 from heritage.errors import CheckpointError, HeritageError, TrainingError
-from heritage.figures import percent_text
+from heritage.figures import chance_text, percent_text
 from heritage.methods import GRAD_CAM, METHODS
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, TrainingConfig
@@ -582,6 +582,8 @@ def _print_metrics(card: ModelCard) -> None:
             if isinstance(figure, dict) and "value" in figure:
                 interval = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
                 print(f"  {name:<18} {figure['value']:.3f}  {interval}")
+        if "ece_by_chance" in figures:
+            print(f"  {'ece by chance':<18} {chance_text(figures)}")
         for cell, photos in figures.get("confusion", {}).items():
             print(f"  {cell.replace('_', ' '):<24} {photos}")
     for name, figure in card.heat_maps.items():

@@ -42,6 +42,12 @@ def interval_text(figures: dict[str, Any], name: str, *, value: bool = True) -> 
     return f"{told} {interval}" if value else interval
 
 
+def chance_text(figures: dict[str, Any]) -> str:
+    """The calibration error that chance would show of honest answers, such as `0.014–0.039`."""
+    found = figures.get("ece_by_chance")
+    return f"{found['low']:.3f}–{found['high']:.3f}" if found else "–"
+
+
 def value_percent(figures: dict[str, Any], name: str) -> float | None:
     """A figure × 100 as a number, for tables that sort; None where there is none."""
     found = figures.get(name)

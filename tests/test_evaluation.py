@@ -15,6 +15,7 @@ from heritage.training.evaluation import (
     TurnedPhotos,
     auroc,
     balanced_log_loss,
+    calibration_by_chance,
     calibration_error,
     fit_temperature,
     predict,
@@ -166,7 +167,7 @@ def test_a_source_with_one_class_gets_only_the_recall_of_that_class():
     counts = {"n", "n_damaged", "n_sound"}
     assert set(table["sources"]["ruins"]) == counts | {"recall_damaged"}
     assert set(table["sources"]["mixed"]) == counts | FIGURES
-    assert {"confusion", "reliability", "reliability_before"} <= set(table)
+    assert {"confusion", "reliability", "reliability_before", "ece_by_chance"} <= set(table)
     assert table["sources"]["ruins"]["n"] == 2
     assert set(report(predictions([1, -1], [0, 0]), 1.0)) == counts | {"recall_sound"}
 
@@ -188,6 +189,27 @@ def test_the_reliability_diagram_holds_every_photo_and_explains_the_calibration_
     assert table["ece"]["value"] == pytest.approx(gap, abs=1e-3)
     before = sum(abs(b["probability"] - b["damaged"]) * b["n"] for b in table["reliability_before"])
     assert before / 5000 > 3 * gap, "scores three times too sharp are told from calibrated ones"
+
+
+def test_the_bars_of_chance_hold_what_is_calibrated_and_not_what_is_too_sure():
+    within = dict.fromkeys((1.0, 3.0), 0)
+    for seed in range(40):
+        for sharper in within:
+            scores = drawn(300, seed, sharper)
+            probabilities = expit(scores.logits)
+            _, chance = calibration_by_chance(probabilities)
+            error = calibration_error(probabilities, scores.labels)
+            within[sharper] += chance["low"] <= error <= chance["high"]
+    assert within[1.0] >= 34
+    assert within[3.0] == 0
+
+
+def test_the_bar_of_a_bin_is_the_binomial_interval():
+    # 95 % of 100 throws of a coin show between 40 and 60 heads.
+    bars, error = calibration_by_chance(np.full(100, 0.5))
+    assert bars == [{"low": pytest.approx(0.4, abs=0.011), "high": pytest.approx(0.6, abs=0.011)}]
+    assert error["low"] == pytest.approx(0, abs=0.01)
+    assert error["high"] == pytest.approx(0.11, abs=0.011)
 
 
 def test_outside_the_unsure_band_few_answers_are_wrong_and_inside_many():

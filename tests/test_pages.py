@@ -341,6 +341,29 @@ def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_d
     assert not jobs.list_jobs()
 
 
+def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data, monkeypatch):
+    weights = toy_data.parent / "weights"
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights))
+    save_untrained(weights, "mobilenet_v3_small", name="ours")
+    app = train_page(toy_data)
+    app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
+
+    def toggle():
+        return next((t for t in app.toggle if t.label == "Prune it as it is"), None)
+
+    next(s for s in app.slider if s.label == "Prune, %").set_value(20).run()
+    assert toggle() is None, "nothing is there that could be pruned"
+    app.selectbox(key="train_start").set_value(str(weights / "ours.safetensors")).run()
+    toggle().set_value(True).run()
+    next(b for b in app.button if b.label == "Start training").click().run()
+    assert not app.exception
+    (job,) = jobs.list_jobs()
+    wait_until(lambda: (weights / f"{job.name}.json").exists())
+    card = next(card for card in list_cards(weights) if card.name == job.name)
+    assert card.pruned >= 0.2
+    assert len(card.training["history"]) == job.config.prune_epochs, "it was tuned and not trained"
+
+
 def test_the_nine_views_stand_in_three_rows_with_clear_gaps():
     views = [np.full((40, 40, 3), 20 * n, np.uint8) for n in range(9)]
     sheet = training_view._sheet(views)

@@ -116,8 +116,10 @@ def test_a_checkpoint_that_is_there_is_pruned_as_it_is_and_teaches_the_smaller_o
 def test_only_a_checkpoint_of_the_same_backbone_is_pruned(toy_data, tmp_path):
     save_untrained(tmp_path, "resnet18")
     settings = replace(QUICK, prune_of="resnet18")
+    read = []
     with pytest.raises(TrainingError, match=r"resnet18: it is no MobileNetV2; add --backbone"):
-        train(settings, toy_data, out=tmp_path, name="small", run_dir=tmp_path / "run")
+        train(settings, toy_data, out=tmp_path, name="small", on_photo=read.append)
+    assert not read, "it is told before the photos are read"
     with pytest.raises(CheckpointError, match="nowhere"):
         train(replace(settings, prune_of="nowhere"), toy_data, out=tmp_path, name="small")
     with pytest.raises(TrainingError, match="say with --prune"):

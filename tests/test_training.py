@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import crack_photo, labelled_folder, save_untrained
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from heritage.backbones import get_backbone
 from heritage.cards import read_card
@@ -30,6 +31,7 @@ from heritage.training.datasets import (
 )
 from heritage.training.evaluation import balanced_log_loss, predict
 from heritage.training.fitting import fit
+from heritage.training.precision import half_precision
 from heritage.training.run import evaluate, train
 
 QUICK = TrainingConfig(
@@ -197,6 +199,35 @@ def test_the_best_epoch_is_kept_and_a_run_that_gets_worse_stops(toy_data, tmp_pa
     kept = balanced_log_loss(predict(model, backbone, validation, cache))
     assert kept == pytest.approx(min(losses), abs=1e-4)
     assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_teacher_that_is_missing_is_told_before_the_photos_are_read(toy_data, tmp_path):
+    read = []
+    with pytest.raises(CheckpointError, match="no_such_teacher"):
+        train(
+            replace(QUICK, teacher="no_such_teacher"), toy_data, out=tmp_path, on_photo=read.append
+        )
+    assert not read
+
+
+@pytest.mark.parametrize("groups", [12, 1])
+def test_gradients_in_half_precision_are_those_in_full(groups):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(12, 12, 5, 2, 2, groups=groups, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+    )
+    x = torch.randn(4, 12, 20, 20, requires_grad=True)
+
+    def gradients():
+        return torch.autograd.grad(network(x).float()[:, :, ::2].square().sum(), [x, *weights])
+
+    weights = list(network.parameters())
+    full = gradients()
+    with half_precision(torch.device("cpu")):
+        half = gradients()
+    for one, other in zip(full, half, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - other).norm() < 0.02 * one.norm()
 
 
 def test_a_teacher_teaches_even_where_no_photo_of_a_batch_is_labelled(tmp_path, weights_dir):

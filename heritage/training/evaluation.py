@@ -119,7 +119,7 @@ def reliability(
     Returns:
         For each bin that holds photos: `n`, the mean `probability`, and the share `damaged`.
     """
-    index = np.minimum((probabilities * bins).astype(int), bins - 1)
+    index = _bin_of(probabilities, bins)
     return [
         {
             "n": int((index == b).sum()),
@@ -131,10 +131,44 @@ def reliability(
     ]
 
 
+def _bin_of(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum((probabilities * bins).astype(int), bins - 1)
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error over equal-width bins of P(damaged) (Naeini et al. 2015)."""
     found = reliability(probabilities, labels, bins)
     return sum(abs(b["probability"] - b["damaged"]) * b["n"] for b in found) / len(labels)
+
+
+def calibration_by_chance(
+    probabilities: np.ndarray, bins: int = 10, *, draws: int = 1000, seed: int = 0
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """What chance alone would show were each of `probabilities` (N,) exactly right.
+
+    Labels are drawn from the probabilities themselves: the consistency bars of Bröcker & Smith
+    (2007). Without them the calibration error says little, as that of few photos is never zero.
+
+    Returns:
+        For each bin of `reliability` the `low` and `high` end of the middle 95 % of the share
+        damaged, and the same two for the calibration error.
+    """
+    rng = np.random.default_rng(seed)
+    _, index, counts = np.unique(
+        _bin_of(probabilities, bins), return_inverse=True, return_counts=True
+    )
+    told = np.bincount(index, probabilities) / counts
+    shares = np.array(
+        [np.bincount(index, rng.random(len(index)) < probabilities) for _ in range(draws)]
+    )
+    shares = shares / counts  # (draws, bins)
+    errors = np.abs(shares - told) @ counts / len(probabilities)  # (draws,)
+    ends = np.percentile(shares, [2.5, 97.5], axis=0).T
+    low, high = np.percentile(errors, [2.5, 97.5])
+    return (
+        [{"low": round(float(a), 6), "high": round(float(b), 6)} for a, b in ends],
+        {"low": round(float(low), 4), "high": round(float(high), 4)},
+    )
 
 
 def confusion(
@@ -257,14 +291,17 @@ def report(
 
     A source that holds one class only gets that class's recall and no other figure. Of all
     photos together there are also the `confusion` matrix and the `reliability` diagram, as it is
-    and `reliability_before` the temperature.
+    and `reliability_before` the temperature; `ece_by_chance` and the `low` and `high` of its bins
+    are what chance would leave of a perfect calibration.
     """
     table = _figures_with_intervals(predictions, temperature, threshold, seed)
     if len(set(predictions.labels)) < 2:
         return table
     probabilities = expit(predictions.logits / temperature)
     table["confusion"] = confusion(probabilities, predictions.labels, threshold)
-    table["reliability"] = reliability(probabilities, predictions.labels)
+    bars, table["ece_by_chance"] = calibration_by_chance(probabilities, seed=seed)
+    found = reliability(probabilities, predictions.labels)
+    table["reliability"] = [one | bar for one, bar in zip(found, bars, strict=True)]
     table["reliability_before"] = reliability(expit(predictions.logits), predictions.labels)
     sources = sorted(set(predictions.sources))
     if len(sources) > 1:

@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from heritage.training.datasets import (
 from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import Predictions, balanced_log_loss, figures, predict
 from heritage.training.folding import fold_norms, insert_norms, lacks_norms
+from heritage.training.precision import half_precision
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 FEWEST_STEPS = 8
@@ -177,6 +178,8 @@ class _Run:
         )
         teacher = load_named(config.teacher, teacher_folder) if config.teacher else None
         self.teacher = teacher.model.to(self.device) if teacher else None
+        if self.teacher:
+            self.teacher.to(memory_format=torch.channels_last)
         self.teacher_backbone = teacher.backbone if teacher else backbone
         self.projection: nn.Module = nn.Identity()
         if teacher:
@@ -317,10 +320,9 @@ class _Run:
 
     def precision(self) -> AbstractContextManager[Any]:
         """Half precision, where it is asked for and the device is quick at it."""
-        fast = self.device.type != "cpu" or cpu_multiplies_bfloat16()
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.half_precision and fast
-        )
+        if not self.config.half_precision:
+            return nullcontext()
+        return half_precision(self.device)
 
     def _photos(self, epoch: int) -> TrainingPhotos:
         config, full = self.config, self.backbone.input_size_px
@@ -487,12 +489,6 @@ def _diverged(config: TrainingConfig) -> TrainingError:
     return TrainingError(
         config.backbone, "the loss is no longer a number", "lower --learning-rate and --restart"
     )
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 arithmetic; without it, bfloat16 is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

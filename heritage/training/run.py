@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
-from heritage.checkpoints import load_checkpoint, round_as_stored, save_checkpoint
+from heritage.checkpoints import Checkpoint, load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import DatasetError, TrainingError
 from heritage.inputs import working_side_px
@@ -119,6 +119,10 @@ def train(
             "several processes cannot train it",
             "train it with one process",
         )
+    # Before the photos are read, which may take minutes.
+    whole = _whole(config, out) if config.prune_of else None
+    if config.teacher and config.teacher != config.prune_of:
+        load_named(config.teacher, out)
     _check_writable(out)
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
@@ -145,7 +149,7 @@ def train(
     else:
         with devices.together():
             model, history = _fit_and_prune(
-                config, samples + extra, run_dir, out, cache, devices, listen
+                config, samples + extra, run_dir, out, cache, devices, listen, whole
             )
     on_scoring()
     data_note: dict[str, Any] = {
@@ -191,18 +195,12 @@ def _fit_and_prune(
     cache: PhotoCache,
     devices: Devices,
     listen: Listener,
+    whole: Checkpoint | None,
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
-    """Fits; where asked, prunes and tunes on, the epochs counted on."""
+    """Fits, or takes the `whole` as it is; where asked, prunes and tunes on."""
     history: list[EpochRecord] = []
     made_with = ""
-    if config.prune_of:
-        whole = load_named(config.prune_of, out)
-        if whole.card.backbone != config.backbone:
-            raise TrainingError(
-                whole.card.name,
-                f"it is no {get_backbone(config.backbone).title}",
-                f"add --backbone {whole.card.backbone}",
-            )
+    if whole:
         model, made_with = whole.model, whole.card.sha256
     else:
         model, history = fit(
@@ -229,6 +227,18 @@ def _fit_and_prune(
         made_with=made_with,
     )
     return model, history + [replace(record, epoch=record.epoch + done) for record in more]
+
+
+def _whole(config: TrainingConfig, folder: Path) -> Checkpoint:
+    """The checkpoint that is pruned as it is."""
+    found = load_named(config.prune_of, folder)
+    if found.card.backbone != config.backbone:
+        raise TrainingError(
+            found.card.name,
+            f"it is no {get_backbone(config.backbone).title}",
+            f"add --backbone {found.card.backbone}",
+        )
+    return found
 
 
 def _check_writable(out: Path) -> None:

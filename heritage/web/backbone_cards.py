@@ -12,6 +12,7 @@ from heritage.cards import ModelCard, file_size_mb, list_cards
 from heritage.figures import (
     FIGURE_TITLES,
     SPLIT_TITLES,
+    chance_text,
     interval_text,
     localisation_rows,
     value_percent,
@@ -197,7 +198,12 @@ def _in_words(card: ModelCard) -> str:
 def _figures(figures: dict[str, Any]) -> dict[str, str]:
     told = {title: interval_text(figures, key) for key, title in FIGURE_TITLES.items()}
     turned = interval_text(figures.get("turned", {}), "accuracy")
-    return {"Photos": str(figures["n"]), **told, "Accuracy, photos turned at random": turned}
+    return {
+        "Photos": str(figures["n"]),
+        **told,
+        "ECE that chance alone would show": chance_text(figures),
+        "Accuracy, photos turned at random": turned,
+    }
 
 
 def _show_split(card: ModelCard, split: str) -> None:
@@ -219,6 +225,12 @@ def _show_split(card: ModelCard, split: str) -> None:
             config=PLAIN,
             key=f"{card.name}-{split}-reliability",
         )
+        if "ece_by_chance" in figures:
+            st.caption(
+                "Grey bars: where the spots would lie, 95 times in 100, were every percentage "
+                f"exactly right. Calibration error {figures['ece']['value']:.3f}; chance alone "
+                f"would show {chance_text(figures)} on these {figures['n']} photos."
+            )
 
 
 def _show_faithfulness(card: ModelCard) -> None:

@@ -67,8 +67,23 @@ def confusion_chart(confusion: dict[str, int]) -> go.Figure:
 def reliability_chart(
     after: Sequence[dict[str, float]], before: Sequence[dict[str, float]]
 ) -> go.Figure:
-    """Share of damaged photos against the probability told; on the diagonal it is honest."""
+    """Share of damaged photos against the probability told; on the diagonal it is honest.
+
+    Bars, where `after` has their ends `low` and `high`, are what chance makes of honest answers.
+    """
     figure = new_figure("")
+    bars = [b for b in after if {"low", "high"} <= set(b)]
+    if bars:
+        figure.add_bar(
+            x=[100 * b["probability"] for b in bars],
+            base=[100 * b["low"] for b in bars],
+            y=[100 * (b["high"] - b["low"]) for b in bars],
+            width=2.4,
+            name="by chance",
+            marker={"color": "#8a8378", "opacity": 0.35, "line": {"width": 0}},
+            customdata=[[100 * b["low"], 100 * b["high"]] for b in bars],
+            hovertemplate="by chance %{customdata[0]:.0f} to %{customdata[1]:.0f} %",
+        )
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],

@@ -222,6 +222,16 @@ def _recipe() -> TrainingConfig | None:
         prune = st.slider(
             "Prune, %", 0, 60, 0, 5, width=220, help="Share of the network to cut away at the end."
         )
+        as_it_is = (
+            prune > 0
+            and init.endswith(".safetensors")
+            and st.toggle(
+                "Prune it as it is",
+                help="Cuts away at once what matters least in the checkpoint it starts from, and "
+                "tunes the rest for a few epochs, with that checkpoint as teacher: quicker than "
+                "training it anew first.",
+            )
+        )
         painted = st.toggle(
             "Paint damage on sound photos",
             help="A quarter of the views of sound photos get a painted crack, spalled patch or "
@@ -236,6 +246,7 @@ def _recipe() -> TrainingConfig | None:
             learning_rate=rate,
             patience=int(patience),
             prune=prune / 100,
+            prune_of=init if as_it_is else "",
             painted_share=0.25 if painted else 0.0,
         )
     return None
