@@ -1,8 +1,8 @@
-"""What runs a loaded backbone: ONNX Runtime on the CPU, PyTorch on a GPU or where that fails.
+"""What runs a loaded checkpoint: ONNX Runtime on the CPU, PyTorch on a GPU or where that fails.
 
-Up to the heat-map layer the backbone runs in the engine; the small head and its gradient stay in
-PyTorch, so that Grad-CAM stays exact. The graph is made from the loaded weights in memory, in a
-second or so: there is no file that could be stale.
+ONNX Runtime gets backbone, head and Grad-CAM as one graph, the head's gradient written out, so that
+Grad-CAM stays exact; PyTorch takes the gradient itself. The graph is made from the loaded weights
+in memory, in a second or so: there is no file that could be stale.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from heritage.backbones import Backbone
 from heritage.cascade import CascadeFeatures, overlaid
 from heritage.checkpoints import Checkpoint
-from heritage.heatmaps import grad_cam_between, other_maps
+from heritage.heatmaps import grad_cam_between, grad_cam_written_out, other_maps
 from heritage.methods import GRAD_CAM
 from heritage.pointing import PointingFeatures, sequence_of, tap_points
 
 LOG = logging.getLogger(__name__)
-Runner = Callable[[Tensor], Tensor]
+Runner = Callable[[Tensor], tuple[Tensor, ...]]
 _OPSET = 17
+_SPIN_US = "50"  # enough for the pause between two layers
 _EXPORTING = Lock()  # the exporter sets things for the whole process
 
 
@@ -57,19 +58,18 @@ class Engine:
     def __init__(self, checkpoint: Checkpoint, device: str = "") -> None:
         self.device = torch.device(device or best_device())
         self.model = checkpoint.model.to(self.device)
-        features = self.model.features
-        self._first: tuple[Runner, nn.Module] | None = None
-        if isinstance(features, CascadeFeatures):
-            run = self._runner(features.first.features, checkpoint.backbone)
-            self._first = run, features.first.head
-            features = features.second
-        self._features = self._runner(features, checkpoint.backbone)
         self._checkpoint, self._making = checkpoint, Lock()
+        features = self.model.features
+        self._first: Runner | None = None
+        if isinstance(features, CascadeFeatures):
+            self._first = self._heat(features.first.features, features.first.head)
+            features = features.second
+        self._last = self._heat(features, self.model.head)
 
     @property
     def name(self) -> str:
         """What runs the backbone: `ONNX Runtime` or `PyTorch`."""
-        return "ONNX Runtime" if isinstance(self._features, _OnnxRunner) else "PyTorch"
+        return "ONNX Runtime" if isinstance(self._last, _OnnxRunner) else "PyTorch"
 
     def answer(self, x: Tensor, method: str = GRAD_CAM) -> Answer:
         """Reads normalised RGB (B, 3, H, W); the answer is on the CPU.
@@ -80,11 +80,9 @@ class Engine:
         x = x.to(self.device)
         first_maps = None
         if self._first:
-            run, head = self._first
-            _, first_maps = grad_cam_between(run(x), head)
+            _, first_maps, _ = self._first(x)
             x = overlaid(x, first_maps)
-        features = self._features(x)
-        logits, maps = grad_cam_between(features, self.model.head)
+        logits, maps, features = self._last(x)
         if method != GRAD_CAM:
             maps = other_maps(features, self.model.head, method)
         return Answer(
@@ -99,7 +97,8 @@ class Engine:
         """
         with self._making:  # most sessions never ask
             run = self._pointing
-        return run(x.to(self.device)).cpu()
+        (heat,) = run(x.to(self.device))
+        return heat.cpu()
 
     @cached_property
     def _pointing(self) -> Runner:
@@ -107,17 +106,45 @@ class Engine:
         assert pointer is not None
         features = sequence_of(self.model.features, backbone)
         taps, _ = tap_points(features, backbone)
-        return self._runner(PointingFeatures(features, taps, pointer.to(self.device)), backbone)
+        module = PointingFeatures(features, taps, pointer.to(self.device))
+        return self._runner(module, ("heat",), lambda x: (module(x),))
 
-    def _runner(self, features: nn.Module, backbone: Backbone) -> Runner:
-        if self.device.type != "cpu":
-            return _TorchRunner(features)
-        try:
-            return _OnnxRunner(features, backbone)
-        except Exception as error:  # whatever it is, PyTorch answers the same, only later
-            reason = str(error).split("\n")[0]
-            LOG.warning("runs in PyTorch", extra={"backbone": backbone.name, "reason": reason})
-            return _TorchRunner(features)
+    def _heat(self, features: nn.Module, head: nn.Module) -> Runner:
+        """From normalised RGB to logits (B,), Grad-CAM (B, h, w), features (B, C, h, w)."""
+
+        def in_pytorch(x: Tensor) -> tuple[Tensor, ...]:
+            found = features(x)
+            return *grad_cam_between(found, head), found
+
+        names = ("logits", "maps", "features")
+        return self._runner(_WithHeat(features, head), names, in_pytorch)
+
+    def _runner(self, module: nn.Module, outputs: Sequence[str], in_pytorch: Runner) -> Runner:
+        if self.device.type == "cpu":
+            backbone = self._checkpoint.backbone
+            try:
+                return _OnnxRunner(onnx_graph(module.eval(), backbone, outputs))
+            except Exception as error:  # whatever it is, PyTorch answers the same, only later
+                why = str(error).split("\n")[0]
+                LOG.warning("runs in PyTorch", extra={"backbone": backbone.name, "reason": why})
+
+        def run(x: Tensor) -> tuple[Tensor, ...]:
+            with torch.inference_mode(False), torch.no_grad():
+                return in_pytorch(x)
+
+        return run
+
+
+class _WithHeat(nn.Module):
+    """What the graph holds of a checkpoint."""
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.features, self.head = features, head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.features(x)
+        return *grad_cam_written_out(features, self.head), features
 
 
 def best_device() -> str:
@@ -127,36 +154,25 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-class _TorchRunner:
-    def __init__(self, features: nn.Module) -> None:
-        self._run = features
-
-    def __call__(self, x: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():
-            return self._run(x)
-
-
 class _OnnxRunner:
-    def __init__(self, features: nn.Module, backbone: Backbone) -> None:
+    def __init__(self, graph: bytes) -> None:
         from onnxruntime import InferenceSession, SessionOptions
 
         options = SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Several sessions, and the threads that decode, share the cores: nobody waits in a loop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Sessions, and the threads that decode, share the cores: nobody waits in a loop for long.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
         options.enable_mem_pattern = False  # photos differ in shape
         options.log_severity_level = 3
-        self._session = InferenceSession(
-            onnx_graph(features, backbone), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, x: Tensor) -> Tensor:
-        (found,) = self._session.run(None, {"x": x.contiguous().numpy()})
-        return torch.from_numpy(found)
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        found = self._session.run(None, {"x": x.contiguous().numpy()})
+        return tuple(torch.from_numpy(one) for one in found)
 
 
-def onnx_graph(features: nn.Module, backbone: Backbone) -> bytes:
-    """The ONNX model of a feature extractor (B, 3, H, W) → (B, C, h, w); B, H and W stay free.
+def onnx_graph(module: nn.Module, backbone: Backbone, outputs: Sequence[str]) -> bytes:
+    """The ONNX model of what maps (B, 3, H, W) to `outputs`; B, H and W stay free.
 
     It is traced: the newer exporter takes ten to a hundred times as long for the same graph.
     """
@@ -167,13 +183,13 @@ def onnx_graph(features: nn.Module, backbone: Backbone) -> bytes:
     with _EXPORTING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            features,
+            module,
             (example,),
             buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=_OPSET,
             input_names=["x"],
-            output_names=["features"],
-            dynamic_axes={"x": free, "features": free},
+            output_names=list(outputs),
+            dynamic_axes={"x": free} | dict.fromkeys(outputs, {0: "photos"}),
         )
     return buffer.getvalue()

@@ -57,6 +57,30 @@ def grad_cam_between(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]
     return logits.detach(), maps
 
 
+def grad_cam_written_out(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+    """`grad_cam_between` for the head of `DamageClassifier`, without autograd.
+
+    Between pooling and logit that head is u = a·p + b, then r = ReLU(Wu + b'), then w·(c·r + d).
+    So the logit's gradient by p is a·Wᵀ(1[r > 0]·c·w), and each of the h·w places of a channel
+    has an equal share of it. Plain arithmetic can be exported, and runs inside the backbone's graph.
+    """
+    norm_in, norm_out = head.get_submodule("norm_in"), head.get_submodule("norm_out")
+    dense, logit = head.get_submodule("dense"), head.get_submodule("logit")
+    shown = functional.relu(dense(norm_in(features.mean((2, 3)))))  # (B, 512)
+    logits = logit(norm_out(shown))[:, 0]  # (B,)
+    at_shown = (shown > 0) * (_slope(norm_out) * logit.get_parameter("weight")[0])  # (B, 512)
+    grads = at_shown @ (dense.get_parameter("weight") * _slope(norm_in))  # (B, C)
+    weights = grads / (features.shape[2] * features.shape[3])
+    return logits, (weights[:, :, None, None] * features).sum(1).relu()  # (B, h, w)
+
+
+def _slope(norm: nn.Module) -> Tensor:
+    """What a batch norm in evaluation mode multiplies by, (C,)."""
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_var is not None
+    return norm.weight / (norm.running_var + norm.eps).sqrt()
+
+
 def other_maps(features: Tensor, head: nn.Module, method: str) -> Tensor:
     """Heat by another of `methods.METHODS` than Grad-CAM, through pytorch-grad-cam.
 
