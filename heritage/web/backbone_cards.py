@@ -196,12 +196,15 @@ def _in_words(card: ModelCard) -> str:
 
 
 def _figures(figures: dict[str, Any]) -> dict[str, str]:
-    told = {title: interval_text(figures, key) for key, title in FIGURE_TITLES.items()}
+    told = {}
+    for key, title in FIGURE_TITLES.items():
+        told[title] = interval_text(figures, key)
+        if key == "ece":
+            told["ECE that chance alone would show"] = chance_text(figures)
     turned = interval_text(figures.get("turned", {}), "accuracy")
     return {
         "Photos": str(figures["n"]),
         **told,
-        "ECE that chance alone would show": chance_text(figures),
         "Accuracy, photos turned at random": turned,
     }
 
@@ -227,7 +230,7 @@ def _show_split(card: ModelCard, split: str) -> None:
         )
         if "ece_by_chance" in figures:
             st.caption(
-                "Grey bars: where the spots would lie, 95 times in 100, were every percentage "
+                "Grey bars: where the calibrated spots would lie, 95 times in 100, were every percentage "
                 f"exactly right. Calibration error {figures['ece']['value']:.3f}; chance alone "
                 f"would show {chance_text(figures)} on these {figures['n']} photos."
             )
