@@ -190,6 +190,6 @@ def onnx_graph(module: nn.Module, backbone: Backbone, outputs: Sequence[str]) ->
             opset_version=_OPSET,
             input_names=["x"],
             output_names=list(outputs),
-            dynamic_axes={"x": free} | dict.fromkeys(outputs, {0: "photos"}),
+            dynamic_axes={"x": free} | {name: {0: "photos"} for name in outputs},
         )
     return buffer.getvalue()

@@ -62,7 +62,7 @@ def grad_cam_written_out(features: Tensor, head: nn.Module) -> tuple[Tensor, Ten
 
     Between pooling and logit that head is u = a·p + b, then r = ReLU(Wu + b'), then w·(c·r + d).
     So the logit's gradient by p is a·Wᵀ(1[r > 0]·c·w), and each of the h·w places of a channel
-    has an equal share of it. Plain arithmetic can be exported, and runs inside the backbone's graph.
+    has an equal share of it. Plain arithmetic can be exported into the backbone's graph.
     """
     norm_in, norm_out = head.get_submodule("norm_in"), head.get_submodule("norm_out")
     dense, logit = head.get_submodule("dense"), head.get_submodule("logit")

@@ -230,8 +230,8 @@ def _show_split(card: ModelCard, split: str) -> None:
         )
         if "ece_by_chance" in figures:
             st.caption(
-                "Grey bars: where the calibrated spots would lie, 95 times in 100, were every percentage "
-                f"exactly right. Calibration error {figures['ece']['value']:.3f}; chance alone "
+                "Grey bars: where the calibrated spots would lie, 95 times in 100, were every "
+                f"percentage exactly right. Calibration error {figures['ece']['value']:.3f}; chance alone "
                 f"would show {chance_text(figures)} on these {figures['n']} photos."
             )
 
