@@ -231,8 +231,9 @@ def _show_split(card: ModelCard, split: str) -> None:
         if "ece_by_chance" in figures:
             st.caption(
                 "Grey bars: where the calibrated spots would lie, 95 times in 100, were every "
-                f"percentage exactly right. Calibration error {figures['ece']['value']:.3f}; chance alone "
-                f"would show {chance_text(figures)} on these {figures['n']} photos."
+                "percentage exactly right. Calibration error "
+                f"{figures['ece']['value']:.3f}; chance alone would show {chance_text(figures)} "
+                f"on these {figures['n']} photos."
             )
 
 
