@@ -16,6 +16,7 @@ import threading
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -251,15 +252,16 @@ def _png_chunk(data: bytes, wanted: bytes) -> bytes:
 
 
 _MOST_SCANS = 100  # progressive JPEGs have about ten
+_SCAN = re.compile(rb"\xff\xda")
 _MARKER = re.compile(rb"\xff[^\0\1\xff\xd0-\xd8]")
 
 
 def _scans(data: bytes) -> int:
     """How many scans a JPEG has; the bytes of their marker also occur in thumbnails and noise."""
-    scans, at = data.count(b"\xff\xda"), 2
-    if scans <= _MOST_SCANS:
-        return scans
-    scans = 0
+    at_most = sum(1 for _ in islice(_SCAN.finditer(data), _MOST_SCANS + 1))  # bytes.count is slow
+    if at_most <= _MOST_SCANS:
+        return at_most
+    scans, at = 0, 2
     while (found := _MARKER.search(data, at)) and found[0] != b"\xff\xd9":
         scans += found[0] == b"\xff\xda"
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")

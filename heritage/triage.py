@@ -328,12 +328,13 @@ class _Reader:
             data = self.store.photo_bytes(kept, self.root)
         except PhotoError as error:
             return _Read(kept, sha256, suffix, finding=failure(error))
-        sha256 = hashlib.sha256(data).hexdigest()
         try:
             photo = open_photo(data, kept.name)
+            sha256 = photo.sha256
             suffix = suffix or (SUFFIX[photo.format] if self.keep else "")
             pixels = photo.pixels(short_side_px=self.inspector.working_side_px)
         except PhotoError as error:
+            sha256 = hashlib.sha256(data).hexdigest()
             suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
             if suffix:
                 self.store.files.keep(data, sha256, suffix)
