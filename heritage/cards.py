@@ -15,6 +15,7 @@ from heritage.errors import BackboneError, CheckpointError, one_line
 
 CARD_VERSION = 1
 LONGEST_NAME = 100
+ENDS = ("low", "high")
 FLOAT16, INT8 = "float16", "int8 per channel"
 FIGURES = {
     *("accuracy", "balanced_accuracy", "auroc", "precision", "f1", "recall_damaged"),
@@ -202,13 +203,14 @@ def _check_types(card: ModelCard) -> None:
         _check_figures(figures)
         for table in (figures.get("turned", {"n": 0}), *figures.get("sources", {}).values()):
             _check_figures(table)
+        if "ece_by_chance" in figures:
+            for number in (figures["ece"]["value"], *map(figures["ece_by_chance"].get, ENDS)):
+                _check_number(number)
         if "confusion" in figures:
             for bins in (figures["reliability"], figures["reliability_before"]):
                 for found in bins:
-                    for key in ("n", "probability", "damaged", *({"low", "high"} & set(found))):
+                    for key in ("n", "probability", "damaged", *(set(ENDS) & set(found))):
                         _check_number(found[key])
-            for end in figures.get("ece_by_chance", {}).values():
-                _check_number(end)
             for count in figures["confusion"].values():
                 _check_number(count)
         for mistake in figures.get("worst", []):

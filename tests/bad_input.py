@@ -1088,6 +1088,10 @@ def bad_weights(weights: bytes, harm: str) -> Iterator[tuple[str, bytes]]:
     )
 
 
+NAN = float("nan")
+INTERVAL = {"value": 0.1, "low": 0.1, "high": 0.2}
+
+
 def bad_cards(card: bytes) -> Iterator[tuple[str, bytes, str]]:
     """Cards that are broken, endless or absurd beside weights that are sound."""
 
@@ -1120,6 +1124,15 @@ def bad_cards(card: bytes) -> Iterator[tuple[str, bytes, str]]:
         "unsure of three": changed(unsure=[0.1, 0.2, 0.3]),
         "unsure of nan": changed(unsure=[float("nan"), float("nan")]),
         "metrics that are a list": changed(metrics=[1]),
+        "chance without an end": changed(
+            metrics={"test": {"n": 9, "ece": INTERVAL, "ece_by_chance": {"low": 0.1}}}
+        ),
+        "chance of nan": changed(
+            metrics={"test": {"n": 9, "ece": INTERVAL, "ece_by_chance": {"low": NAN, "high": 1}}}
+        ),
+        "chance without the figure": changed(
+            metrics={"test": {"n": 9, "ece_by_chance": {"low": 0.1, "high": 0.2}}}
+        ),
         "text with half a pair": changed(licence="\ud800"),
         "source with half a pair": changed(data={"sources": ["\udfff"]}),
         "another input size": changed(input_size_px=10**9),

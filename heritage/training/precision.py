@@ -1,8 +1,8 @@
 """Half precision in training, where the device is quick at it.
 
 oneDNN multiplies depthwise convolutions in bfloat16 quickly forwards and slowly backwards: their
-gradient takes two to six times as long as in float32, which made MobileNetV3 and EfficientNet
-slower in half precision than in full. Here they go forwards in bfloat16 and backwards in float32.
+gradient takes several times as long as in float32, which made EfficientNet slower in half
+precision than in full. Here they go forwards in bfloat16 and backwards in float32.
 """
 
 from __future__ import annotations
