@@ -53,6 +53,7 @@ def test_it_says_what_pytorch_and_pytorch_grad_cam_say(name):
         percents = 100 * torch.sigmoid(torch.stack([logits, found.logits]))
         assert (percents[0] - percents[1]).abs().max() <= 0.05
         assert found.maps.shape == maps.shape
+        assert torch.allclose(found.maps, maps, rtol=1e-3, atol=1e-3 * float(maps.max()))
         size = shape[1:]
         for one, other in zip(found.maps.numpy(), maps.numpy(), strict=True):
             assert np.abs(to_photo_size(one, *size) - to_photo_size(other, *size)).max() <= 1e-4

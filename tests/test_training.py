@@ -21,6 +21,7 @@ from heritage.cards import read_card
 from heritage.checkpoints import load_checkpoint
 from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
+from heritage.training import precision
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 from heritage.training.datasets import (
     VALIDATION,
@@ -31,8 +32,7 @@ from heritage.training.datasets import (
 )
 from heritage.training.evaluation import balanced_log_loss, predict
 from heritage.training.fitting import fit
-from heritage.training.precision import half_precision
-from heritage.training.run import evaluate, train
+from heritage.training.run import evaluate, score, train
 
 QUICK = TrainingConfig(
     backbone="mobilenet_v2",
@@ -211,7 +211,8 @@ def test_a_teacher_that_is_missing_is_told_before_the_photos_are_read(toy_data, 
 
 
 @pytest.mark.parametrize("groups", [12, 1])
-def test_gradients_in_half_precision_are_those_in_full(groups):
+def test_gradients_in_half_precision_are_those_in_full(groups, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: True)
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(12, 12, 5, 2, 2, groups=groups, bias=False), nn.BatchNorm2d(12), nn.ReLU()
@@ -223,8 +224,10 @@ def test_gradients_in_half_precision_are_those_in_full(groups):
 
     weights = list(network.parameters())
     full = gradients()
-    with half_precision(torch.device("cpu")):
+    with precision.half_precision(torch.device("cpu")):
         half = gradients()
+        way = type(network[0](x).grad_fn).__name__
+    assert ("_QuickDepthwise" in way) == (groups == 12), "else it would be slow and nobody noticed"
     for one, other in zip(full, half, strict=True):
         assert one.dtype == other.dtype
         assert (one - other).norm() < 0.02 * one.norm()
@@ -347,6 +350,13 @@ def test_the_card_tells_how_the_checkpoint_was_made_and_how_good_it_is(tmp_path,
     text = (tmp_path / "out" / "mine.json").read_text()
     assert str(tmp_path) not in text and str(weights_dir) not in text and os.sep * 2 not in text
     assert json.loads(text)["backbone"] == "mobilenet_v2"
+
+
+def test_a_checkpoint_whose_answers_are_no_numbers_gets_no_figures(samples, weights_dir):
+    broken = load_checkpoint("mobilenet_v2", weights_dir)
+    broken.model.head.logit.bias.data.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="mobilenet_v2: its answers are no numbers"):
+        score(broken.model, broken.card, samples, PhotoCache(64))
 
 
 def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):

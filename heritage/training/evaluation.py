@@ -146,8 +146,9 @@ def calibration_by_chance(
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
     """What chance alone would show were each of `probabilities` (N,) exactly right.
 
-    Labels are drawn from the probabilities themselves: the consistency bars of Bröcker & Smith
-    (2007). Without them the calibration error says little, as that of few photos is never zero.
+    Labels are drawn from the probabilities themselves, each photo for itself: the consistency
+    bars of Bröcker & Smith (2007). Without them the calibration error says little, as that of few
+    photos is never zero. Where photos of one building share a label, chance does more than this.
 
     Returns:
         For each bin of `reliability` the `low` and `high` end of the middle 95 % of the share

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.special import expit
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
 from heritage.checkpoints import Checkpoint, load_checkpoint, round_as_stored, save_checkpoint
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
-from heritage.errors import DatasetError, TrainingError
+from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.cascade import PARTS as CASCADE_PARTS
 from heritage.training.cascade import train_cascade
@@ -288,6 +289,8 @@ def score(
         split: predict(model, backbone, [s for s in samples if s.split == split], cache)
         for split in splits
     }
+    if not all(np.isfinite(found.logits).all() for found in predictions.values()):
+        raise CheckpointError(card.name, "its answers are no numbers", "train it again")
     temperature, unsure = card.temperature, card.unsure
     if recalibrate:
         chosen = predictions[VALIDATION]

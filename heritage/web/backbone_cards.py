@@ -231,7 +231,7 @@ def _show_split(card: ModelCard, split: str) -> None:
         if "ece_by_chance" in figures:
             st.caption(
                 "Grey bars: where the calibrated spots would lie, 95 times in 100, were every "
-                "percentage exactly right. Calibration error "
+                "percentage exactly right and each photo a building of its own. Calibration error "
                 f"{figures['ece']['value']:.3f}; chance alone would show {chance_text(figures)} "
                 f"on these {figures['n']} photos."
             )

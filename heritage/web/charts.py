@@ -72,18 +72,6 @@ def reliability_chart(
     Bars, where `after` has their ends `low` and `high`, are what chance makes of honest answers.
     """
     figure = new_figure("")
-    bars = [b for b in after if {"low", "high"} <= set(b)]
-    if bars:
-        figure.add_bar(
-            x=[100 * b["probability"] for b in bars],
-            base=[100 * b["low"] for b in bars],
-            y=[100 * (b["high"] - b["low"]) for b in bars],
-            width=2.4,
-            name="by chance",
-            marker={"color": "#8a8378", "opacity": 0.35, "line": {"width": 0}},
-            customdata=[[100 * b["low"], 100 * b["high"]] for b in bars],
-            hovertemplate="by chance %{customdata[0]:.0f} to %{customdata[1]:.0f} %",
-        )
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],
@@ -102,6 +90,18 @@ def reliability_chart(
             marker={"size": [4 + 2 * b["n"] ** 0.4 for b in bins]},
             customdata=[b["n"] for b in bins],
             hovertemplate="told %{x:.0f} %, damaged %{y:.0f} % of %{customdata} photos",
+        )
+    bars = [b for b in after if {"low", "high"} <= set(b)]
+    if bars:
+        figure.add_bar(
+            x=[100 * b["probability"] for b in bars],
+            base=[100 * b["low"] for b in bars],
+            y=[100 * (b["high"] - b["low"]) for b in bars],
+            width=2.4,
+            name="by chance",
+            marker={"color": "#8a8378", "opacity": 0.35, "line": {"width": 0}},
+            customdata=[[100 * b["low"], 100 * b["high"]] for b in bars],
+            hovertemplate="by chance %{customdata[0]:.0f} to %{customdata[1]:.0f} %<extra></extra>",
         )
     figure.update_xaxes(title="Damage % told", range=[-3, 103])
     figure.update_yaxes(title="Photos that are damaged, %", range=[-3, 103])
