@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +26,7 @@ from heritage.cards import ModelCard
 from heritage.checkpoints import Checkpoint
 from heritage.classifiers import build_classifier
 from heritage.engines import Engine
-
-SETTLE_S = 0.05  # PyTorch's threads go on waiting in a loop for a while after each call
+from heritage.training.speed import seconds_awake
 
 
 def main() -> None:
@@ -70,12 +68,9 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for round_ in range(rounds + 2):
             for name, run in contenders.items():  # interleaved, so that all see the same machine
-                time.sleep(SETTLE_S)
-                run()  # wakes its threads, as the photo before would have
-                started = time.perf_counter()
-                run()
+                taken_ms = seconds_awake(run) * 1000
                 if round_ >= 2:
-                    times[name].append((time.perf_counter() - started) * 1000)
+                    times[name].append(taken_ms)
         median = {name: statistics.median(values) for name, values in times.items()}
         cells = [f"{median[n]:.1f} ({min(times[n]):.1f}–{max(times[n]):.1f})" for n in contenders]
         ratios = [f"{median[name] / median['ours']:.2f}" for name in list(contenders)[1:]]

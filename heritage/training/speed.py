@@ -40,7 +40,7 @@ def speed_figures(checkpoint: Checkpoint, *, rounds: int = 9) -> dict[str, Any]:
     def ours() -> None:
         engine.answer(ours_x)
 
-    ratios = [_seconds(ours) / _seconds(bare) for _ in range(rounds)]
+    ratios = [seconds_awake(ours) / seconds_awake(bare) for _ in range(rounds)]
     low, ratio, high = np.percentile(ratios, [25, 50, 75])
     return {
         "ratio": round(float(ratio), 3),
@@ -51,7 +51,8 @@ def speed_figures(checkpoint: Checkpoint, *, rounds: int = 9) -> dict[str, Any]:
     }
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def seconds_awake(work: Callable[[], object]) -> float:
+    """Time of `work` in seconds, once others have settled and a first call woke its threads."""
     time.sleep(SETTLE_S)
     work()  # wakes its threads, as the photo before would have
     started = time.perf_counter()

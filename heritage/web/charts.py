@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from heritage.cards import ENDS
 from heritage.training.config import EpochRecord
 
 HEIGHT_PX = 300
@@ -91,7 +92,7 @@ def reliability_chart(
             customdata=[b["n"] for b in bins],
             hovertemplate="told %{x:.0f} %, damaged %{y:.0f} % of %{customdata} photos",
         )
-    bars = [b for b in after if {"low", "high"} <= set(b)]
+    bars = [b for b in after if set(ENDS) <= set(b)]
     if bars:
         figure.add_bar(
             x=[100 * b["probability"] for b in bars],
