@@ -449,7 +449,9 @@ def _reported(
     if config.backbone == CASCADE:
         from heritage.training.cascade import epochs_in_all
 
-        epochs = epochs_in_all(config, options.stage_two_epochs)
+        epochs = epochs_in_all(
+            config, options.stage_two_epochs, unlabelled=bool(options.unlabelled)
+        )
     with progress_bar() as progress, reporting(run_dir, afresh=options.restart) as reporter:
         reading = progress.add_task("reading photos", total=None)
         fitting = progress.add_task("training", total=None, visible=False)

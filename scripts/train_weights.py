@@ -43,7 +43,7 @@ LARGE = "--epochs 10 --patience 10 --learning-rate 1e-3 --head-rate-factor 1"
 # the stage 1 of each fold of the cascade, which would else know photos of its fold at second hand.
 PROBE = "--frozen-blocks 19 --epochs 3 --learning-rate 2e-4 --crop-side-px 128"
 FOLDS = (
-    "--init scratch --teacher probe --teacher-share 0 --feature-share 2 --epochs 10 --patience 10 "
+    "--init scratch --teacher probe --teacher-share 0 --feature-share 2 --epochs 8 --patience 8 "
     f"--learning-rate 1e-3 --head-rate-factor 1 --crop-side-px 128 --full-size-epochs 1 {CROPS}"
 )
 

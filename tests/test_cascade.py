@@ -1,6 +1,8 @@
 """The two-stage model: what stage 2 is shown, and that it is shown nothing stage 1 knew."""
 
 import json
+import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +17,8 @@ from heritage.checkpoints import load_checkpoint
 from heritage.classifiers import build_classifier, normalise
 from heritage.errors import TrainingError
 from heritage.exports import inspection_json
-from heritage.training.cascade import OverlaidPhotos, paired_test
-from heritage.training.config import EpochRecord, TrainingConfig
+from heritage.training.cascade import OverlaidPhotos, epochs_in_all, paired_test
+from heritage.training.config import EpochRecord, Step, TrainingConfig
 from heritage.training.datasets import PhotoCache
 from heritage.training.evaluation import Predictions
 from heritage.training.run import train
@@ -144,6 +146,32 @@ def test_each_photo_is_overlaid_by_the_reader_that_is_meant_for_it(made, tmp_pat
     assert np.array_equal(mixed.pixels(paths[0]), all_one.pixels(paths[0]))
     assert not np.array_equal(mixed.pixels(paths[1]), all_one.pixels(paths[1]))
     assert mixed.pixels(paths[0]).shape == cache.pixels(paths[0]).shape
+
+
+def test_photos_without_labels_are_learned_once_for_all_folds(made, tmp_path):
+    folder, _ = made
+    for file in (folder / "weights").glob("mobilenet_v3_large.*"):
+        shutil.copy(file, tmp_path)
+    save_untrained(tmp_path, "mobilenet_v2")
+    steps = Counter()
+
+    def listen(event):
+        steps[event.epoch] += isinstance(event, Step)
+
+    config = replace(QUICK, epochs=2, teacher="mobilenet_v2", teacher_share=0.0, feature_share=1.0)
+    card = train(
+        config,
+        folder / "data",
+        out=tmp_path,
+        run_dir=tmp_path / "run",
+        unlabelled=folder / "data" / "sound",
+        stage_two_init="scratch",
+        stage_two_epochs=1,
+        listen=listen,
+    )
+    # The photos without labels twice, each fold once, three stages 2.
+    assert sorted(steps) == list(range(1, 9)) and epochs_in_all(config, 1, unlabelled=True) == 8
+    assert len(card.comparison) == 3
 
 
 def test_a_stage_one_of_another_backbone_is_refused_before_anything_is_trained(made, tmp_path):

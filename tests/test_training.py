@@ -255,6 +255,18 @@ def test_a_student_comes_closer_to_its_teacher(samples, tmp_path, weights_dir):
     assert history[-1].train_loss < history[0].train_loss
 
 
+def test_where_nothing_is_labelled_the_last_epoch_is_kept(samples, tmp_path, weights_dir):
+    labelled_folder(tmp_path / "more", per_class=6)
+    told = read_unlabelled(tmp_path / "more")
+    told += [sample for sample in samples if sample.split == VALIDATION]
+    config = replace(
+        QUICK, epochs=4, patience=1, teacher="mobilenet_v2", teacher_share=0.0, feature_share=1.0
+    )
+    _, history = fit(config, told, tmp_path / "run", teacher_folder=weights_dir)
+    assert len(history) == 4, "an untaught head's answers must not choose the epoch"
+    assert history[-1].train_loss < history[0].train_loss
+
+
 def test_a_teacher_may_be_a_file_elsewhere_and_must_exist(samples, tmp_path, weights_dir):
     file = replace(QUICK, epochs=1, teacher=str(weights_dir / "mobilenet_v2.safetensors"))
     fit(file, samples, tmp_path / "run", teacher_folder=tmp_path)

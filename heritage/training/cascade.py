@@ -4,7 +4,8 @@ A network's heat maps on photos it was trained on are cleaner than on new ones. 
 from such maps it trusts them too much and looks better than it is. So the training photos are
 split into folds of whole buildings, each fold's maps come from a stage 1 that has not seen it,
 and only the maps of new photos come from the stage 1 that the checkpoint holds (out-of-fold
-predictions as in stacking, Wolpert 1992).
+predictions as in stacking, Wolpert 1992). Photos without labels belong to no fold: where there are
+any, the stage 1 of every fold begins with what a teacher has told of them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,27 @@ from heritage.training.fitting import fit
 
 FOLDS = 3
 STAGES_TWO = ("out-of-fold", "leaky", "plain")
-PARTS = (*(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
+START = "start"
+PARTS = (START, *(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
 STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
 
 
-def epochs_in_all(config: TrainingConfig, second_epochs: int = STAGE_TWO_EPOCHS) -> int:
+def epochs_in_all(
+    config: TrainingConfig, second_epochs: int = STAGE_TWO_EPOCHS, *, unlabelled: bool = False
+) -> int:
     """How many epochs a cascade takes at most: of the folds, then of three stages 2."""
-    return FOLDS * config.epochs + 3 * second_epochs
+    return _first_epochs(config, unlabelled) + len(STAGES_TWO) * second_epochs
+
+
+def _first_epochs(config: TrainingConfig, unlabelled: bool) -> int:
+    """Epochs of what comes before the stages 2."""
+    start = config.epochs if unlabelled else 0
+    return start + FOLDS * _fold_epochs(config, unlabelled)
+
+
+def _fold_epochs(config: TrainingConfig, unlabelled: bool) -> int:
+    """Half as many, where the photos without labels have gone before."""
+    return (config.epochs + 1) // 2 if unlabelled else config.epochs
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,10 @@ def train_cascade(
     """Trains a cascade and what it has to be compared with.
 
     Args:
-        config: How the stage 1 of each fold is trained; its backbone is not looked at.
-        samples: Labelled photos; stage 1 models of the folds see no photo of their fold.
+        config: How the stage 1 of each fold is trained; its backbone is not looked at. With
+            photos that carry no label, these are learned for so many epochs, once, and each fold
+            from there for half as many.
+        samples: Photos; stage 1 models of the folds see no photo of their fold.
         run_dir: Where the runs in progress are kept, each going on after a stop.
         first: Checkpoint in `folder` that is the cascade's stage 1.
         second_start: `imagenet`, `scratch` or a file that stage 2 starts from.
@@ -131,6 +148,7 @@ def train_cascade(
     leak_free = OverlaidPhotos(cache, lambda path: readers.get(fold_of.get(path, -1), reader))
     leaky = OverlaidPhotos(cache, lambda path: reader)
     labelled = [sample for sample in samples if sample.label == sample.label]
+    unlabelled = len(labelled) < len(samples)
     trained = {}
     stages = dict(zip(STAGES_TWO, (leak_free, leaky, cache), strict=True))
     for number, (name, photos) in enumerate(stages.items()):
@@ -141,7 +159,7 @@ def train_cascade(
             labelled,
             run_dir / name,
             teacher_folder=folder,
-            listen=_later(listen, FOLDS * config.epochs + number * second_epochs),
+            listen=_later(listen, _first_epochs(config, unlabelled) + number * second_epochs),
             cache=photos,
             devices=devices,
             made_with=checkpoint.card.sha256,
@@ -211,13 +229,29 @@ def _fold_readers(
     listen: Listener,
 ) -> tuple[dict[Path, int], dict[int, DamageClassifier]]:
     """The fold of every training photo, and for each fold a stage 1 that has not seen it."""
-    train = [s for s in samples if s.split == TRAIN and s.label == s.label]
-    rest = [s for s in samples if s.split != TRAIN or s.label != s.label]
+    labelled = [s for s in samples if s.label == s.label]
+    unlabelled = [s for s in samples if s.label != s.label]
+    train = [s for s in labelled if s.split == TRAIN]
+    rest = [s for s in labelled if s.split != TRAIN]
     groups = [sample.group for sample in train]
     if len(set(groups)) < FOLDS:
         raise DatasetError(
             "the photos", f"a cascade needs {FOLDS} buildings at least", "add photos of others"
         )
+    settings = replace(config, backbone=CASCADE_STAGES[0], prune=0.0)
+    begun, start = 0, None
+    if unlabelled:
+        begun = config.epochs
+        start, _ = fit(
+            replace(settings, full_size_epochs=0),
+            unlabelled + rest,
+            run_dir / START,
+            teacher_folder=folder,
+            listen=listen,
+            cache=cache,
+            devices=devices,
+        )
+        settings = replace(settings, epochs=_fold_epochs(config, True))
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=config.seed)
     labels = [sample.label for sample in train]
     fold_of: dict[Path, int] = {}
@@ -225,13 +259,15 @@ def _fold_readers(
     for fold, (kept, held) in enumerate(splitter.split(np.zeros(len(train)), labels, groups)):
         fold_of |= {train[index].path: fold for index in held}
         readers[fold], _ = fit(
-            replace(config, backbone=CASCADE_STAGES[0], prune=0.0),
+            settings,
             [train[index] for index in kept] + rest,
             run_dir / f"fold-{fold}",
             teacher_folder=folder,
-            listen=_later(listen, fold * config.epochs),
+            listen=_later(listen, begun + fold * settings.epochs),
             cache=cache,
             devices=devices,
+            start=start,
+            made_with=START if start else "",
         )
     return fold_of, readers
 

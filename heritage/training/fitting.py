@@ -79,6 +79,9 @@ def fit(
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Trains on the `train` samples and keeps the epoch with the least validation loss.
 
+    The last one, where no photo of `train` carries a label: what a teacher tells of their features
+    leaves the head as it was, and the answers to validation photos say nothing of it.
+
     A run killed at any moment goes on from its last finished epoch when called again with the
     same configuration and `run_dir`.
 
@@ -100,6 +103,7 @@ def fit(
     cache = cache or PhotoCache(working_side_px(backbone))
     train = [s for s in samples if s.split == TRAIN]
     validation = [s for s in samples if s.split == VALIDATION]
+    labelled = any(sample.label == sample.label for sample in train)
     torch.manual_seed(config.seed)
     run = _Run(config, backbone, train, cache, run_dir, teacher_folder, devices, start)
     photos = _fingerprint(samples) + made_with
@@ -131,7 +135,7 @@ def fit(
             seconds=round(time.monotonic() - started, 1),
         )
         state.history.append(record)
-        if loss < state.best_loss:
+        if loss < state.best_loss or not labelled:
             state.best_loss, state.best_epoch = loss, epoch
             if devices.is_main:
                 best = run.averaged.module.state_dict()
