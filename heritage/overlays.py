@@ -131,14 +131,18 @@ def find_regions(
 
 
 def coarsened(heat: np.ndarray, longest: int) -> np.ndarray:
-    """Heat (h, w) in at most `longest` cells a side, each as hot as its hottest place."""
+    """Heat (h, w) in at most `longest` cells a side, each as hot as its hottest place.
+
+    The cells share the sides evenly, so that a place keeps its share of height and width.
+    """
     factor = -(-max(heat.shape) // longest)
     if factor == 1:
         return heat
-    pads = [(0, -length % factor) for length in heat.shape]
-    padded = np.pad(heat, pads, mode="edge")
-    rows, columns = (length // factor for length in padded.shape)
-    return padded.reshape(rows, factor, columns, factor).max((1, 3))
+    for axis, length in enumerate(heat.shape):
+        cells = -(-length // factor)
+        edges = np.round(np.arange(cells) * length / cells).astype(int)
+        heat = np.maximum.reduceat(heat, edges, axis=axis)
+    return heat
 
 
 @lru_cache(maxsize=1)

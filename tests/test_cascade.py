@@ -141,8 +141,10 @@ def test_each_photo_is_overlaid_by_the_reader_that_is_meant_for_it(made, tmp_pat
     for path in paths:
         crack_photo(path)
     cache = PhotoCache(448)
-    mixed = OverlaidPhotos(cache, lambda path: one if path.name == "a.png" else other)
-    all_one = OverlaidPhotos(cache, lambda path: one)
+    mixed = OverlaidPhotos(
+        cache, lambda path: one if path.name == "a.png" else other, tmp_path / "mixed"
+    )
+    all_one = OverlaidPhotos(cache, lambda path: one, tmp_path / "one")
     assert np.array_equal(mixed.pixels(paths[0]), all_one.pixels(paths[0]))
     assert not np.array_equal(mixed.pixels(paths[1]), all_one.pixels(paths[1]))
     assert mixed.pixels(paths[0]).shape == cache.pixels(paths[0]).shape
@@ -172,6 +174,28 @@ def test_photos_without_labels_are_learned_once_for_all_folds(made, tmp_path):
     # The photos without labels twice, each fold once, three stages 2.
     assert sorted(steps) == list(range(1, 9)) and epochs_in_all(config, 1, unlabelled=True) == 8
     assert len(card.comparison) == 3
+
+
+def test_overlays_that_memory_does_not_hold_are_made_once_all_the_same(made, tmp_path):
+    folder, _ = made
+    reader = load_checkpoint("mobilenet_v3_large", folder / "weights").model
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for seed, path in enumerate(paths):
+        crack_photo(path, seed=seed)
+    asked = []
+
+    def reader_of(path):
+        asked.append(path)
+        return reader
+
+    cache = PhotoCache(448)
+    held = OverlaidPhotos(cache, reader_of, tmp_path / "held")
+    small = OverlaidPhotos(cache, reader_of, tmp_path / "beyond", limit_bytes=0)
+    for path in paths * 2:
+        assert np.array_equal(held.pixels(path), small.pixels(path))
+    assert len(asked) == 4
+    assert len(list((tmp_path / "beyond").iterdir())) == 2
+    assert not (tmp_path / "held").exists()
 
 
 def test_a_stage_one_of_another_backbone_is_refused_before_anything_is_trained(made, tmp_path):

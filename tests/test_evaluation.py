@@ -15,6 +15,7 @@ from heritage.training.evaluation import (
     TurnedPhotos,
     auroc,
     balanced_log_loss,
+    bootstrap_interval,
     calibration_by_chance,
     calibration_error,
     fit_temperature,
@@ -73,6 +74,31 @@ def test_calibration_error_of_known_cases(probabilities, labels, error):
 def test_a_known_temperature_is_recovered(temperature):
     found = fit_temperature(drawn(20_000, sharper=temperature))
     assert found == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_few_photos_all_called_rightly_do_not_make_answers_surer():
+    assert fit_temperature(predictions([1, 0.6, -0.3, -2], [1, 1, 0, 0])) >= 1
+
+
+def test_a_perfect_score_has_a_width_and_fewer_photos_a_greater_one():
+    def lower_end(n):
+        labels = np.arange(n) % 2
+        return report(predictions(labels * 4.0 - 2, labels), 1.0)["auroc"]["low"]
+
+    # All of n right: the exact lower end of a share is .025 ** (1 / n), here of each class.
+    assert lower_end(4) == pytest.approx(0.025 ** (1 / 2), abs=1e-3)
+    assert lower_end(60) == pytest.approx(0.025 ** (1 / 30), abs=1e-3)
+
+
+def test_one_building_is_no_more_evidence_than_one_photo():
+    scores = drawn(40)
+    table = report(predictions(scores.logits, scores.labels, groups=["tower"] * 40), 1.0)
+    found = table["accuracy"]
+    assert found["low"] < 0.1 and found["high"] > found["value"]
+
+
+def test_none_of_thirty_is_not_surely_none():
+    assert bootstrap_interval(np.zeros(30)) == {"value": 0, "low": 0, "high": 0.1157}
 
 
 def test_calibration_gives_the_rare_class_as_much_weight():

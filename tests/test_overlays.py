@@ -6,6 +6,7 @@ from heritage.overlays import (
     Region,
     affected_percent,
     blend,
+    coarsened,
     colour_heat,
     colour_table,
     find_regions,
@@ -35,6 +36,21 @@ def test_crumbs_of_heat_are_no_region():
     heat = two_spots()
     heat[0, 0] = 0.9
     assert len(find_regions(heat, 80, 60)) == 2
+
+
+@pytest.mark.parametrize("shape", [(1000, 1500), (1000, 3000), (500, 5000), (65, 64)])
+def test_in_coarse_cells_a_hot_place_stays_where_it_is(shape):
+    height, width = shape
+    for row, column in ((0, 0), (height - 6, width - 6), (height // 3, width // 2)):
+        heat = np.zeros(shape, np.float32)
+        heat[row : row + 6, column : column + 6] = 1
+        coarse = coarsened(heat, 64)
+        assert max(coarse.shape) <= 64
+        (box,) = find_regions(coarse, width, height)
+        cell = 1 + max(height / coarse.shape[0], width / coarse.shape[1])
+        assert box.y - 1 <= row and row + 6 <= box.y + box.height + 1
+        assert box.x - 1 <= column and column + 6 <= box.x + box.width + 1
+        assert box.height <= 6 + 2 * cell and box.width <= 6 + 2 * cell
 
 
 def test_no_heat_is_no_region_and_no_area():

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,31 @@ def test_it_learns_where_painted_damage_is(pointed):
         inside.append(heat[near].mean().item())
         outside.append(heat[~near].mean().item())
     assert np.mean(inside) > np.mean(outside) + 0.3
+
+
+def test_of_a_damaged_photo_of_any_size_only_the_hottest_places_are_asked_for(tmp_path):
+    from helpers import labelled_folder
+
+    data = labelled_folder(tmp_path / "data", per_class=4, size=(500, 420))
+    checkpoint = load_checkpoint("mobilenet_v2", ROOT / "weights")
+    losses = []
+    config = PointingConfig(steps=12, batch_size=2, side_px=96, damaged_share=1.0)
+    fit_pointing(
+        checkpoint,
+        read_samples(data),
+        PhotoCache(448),
+        config,
+        listen=lambda step, loss: losses.append(loss),
+    )
+    assert min(losses) >= 0, "a mask nobody drew was taken for one"
+
+
+def test_photos_of_one_class_are_refused_before_they_are_read(pointed, tmp_path, capsys):
+    weights, toy = pointed
+    shutil.copytree(toy / "damaged", tmp_path / "damaged")
+    command = ["train-pointing", str(tmp_path), "--backbone", "mobilenet_v2"]
+    assert main([*command, "--weights", str(weights)]) == 1
+    assert "do not hold both classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("harm", ["gone", "another", "other layers"])

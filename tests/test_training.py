@@ -371,6 +371,17 @@ def test_a_checkpoint_whose_answers_are_no_numbers_gets_no_figures(samples, weig
         score(broken.model, broken.card, samples, PhotoCache(64))
 
 
+def test_a_validation_split_of_one_class_calibrates_nothing(toy_data, weights_dir):
+    lines = ["path,label,split"]
+    for path in sorted(toy_data.rglob("*.jpg")):
+        where = path.relative_to(toy_data)
+        split = "validation" if where.parts[:2] == ("sound", "house0") else "test"
+        lines.append(f"{where},{where.parts[0]},{split}")
+    (toy_data / "manifest.csv").write_text("\n".join(lines))
+    with pytest.raises(DatasetError, match="no validation split with both classes"):
+        evaluate("mobilenet_v2", toy_data, weights_dir, recalibrate=True)
+
+
 def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
     """The weights scored are the weights stored, so anybody can repeat the card's figures."""
     lines = ["path,label,split"]

@@ -28,7 +28,13 @@ from heritage.errors import DatasetError, TrainingError
 from heritage.heatmaps import grad_cam
 from heritage.inputs import network_input
 from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
-from heritage.training.datasets import TRAIN, VALIDATION, PhotoCache, Sample
+from heritage.training.datasets import (
+    CACHE_LIMIT_BYTES,
+    TRAIN,
+    VALIDATION,
+    PhotoCache,
+    Sample,
+)
 from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import Predictions, predict
 from heritage.training.fitting import fit
@@ -37,6 +43,7 @@ FOLDS = 3
 STAGES_TWO = ("out-of-fold", "leaky", "plain")
 START = "start"
 PARTS = (START, *(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
+OVERLAYS = "overlays"
 STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
 
 
@@ -75,21 +82,47 @@ class CascadeRun:
 
 
 class OverlaidPhotos(PhotoCache):
-    """A cache whose photos carry the heat of a stage 1, which may differ from photo to photo."""
+    """A cache whose photos carry the heat of a stage 1, which may differ from photo to photo.
 
-    def __init__(self, plain: PhotoCache, reader_of: Callable[[Path], DamageClassifier]) -> None:
-        super().__init__(plain.short_side_px)
-        self._plain, self._reader_of = plain, reader_of
+    What memory does not hold goes to the folder `beyond`: a forked worker cannot make it again on
+    a GPU.
+    """
+
+    def __init__(
+        self,
+        plain: PhotoCache,
+        reader_of: Callable[[Path], DamageClassifier],
+        beyond: Path,
+        limit_bytes: int = CACHE_LIMIT_BYTES,
+    ) -> None:
+        super().__init__(plain.short_side_px, limit_bytes)
+        self._plain, self._reader_of, self._beyond = plain, reader_of, beyond
+        self._written: dict[Path, Path] = {}
 
     def pixels(self, path: Path) -> np.ndarray:
         """Upright RGB (h, w, 3) uint8 with heat over it."""
+        if path in self._written:
+            return np.asarray(np.load(self._written[path], allow_pickle=False))
         kept = self._kept.get(path)
         if kept is None:
             kept = self._overlay(path)
             if kept.nbytes <= self._left:
                 self._left -= kept.nbytes
                 self._kept[path] = kept
+            else:
+                self._written[path] = self._put_by(kept)
         return kept
+
+    def _put_by(self, pixels: np.ndarray) -> Path:
+        file = self._beyond / f"{len(self._written)}.npy"
+        try:
+            self._beyond.mkdir(parents=True, exist_ok=True)
+            np.save(file, pixels, allow_pickle=False)
+        except OSError as error:
+            raise TrainingError(
+                str(self._beyond), f"it cannot be written to ({error.strerror})", "make room there"
+            ) from error
+        return file
 
     @torch.no_grad()
     def _overlay(self, path: Path) -> np.ndarray:
@@ -145,14 +178,18 @@ def train_cascade(
     if second_start not in ("imagenet", "scratch"):
         load_features(build_classifier(backbone), Path(second_start))
     fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, devices, listen)
-    leak_free = OverlaidPhotos(cache, lambda path: readers.get(fold_of.get(path, -1), reader))
-    leaky = OverlaidPhotos(cache, lambda path: reader)
+    leak_free = OverlaidPhotos(
+        cache,
+        lambda path: readers.get(fold_of.get(path, -1), reader),
+        run_dir / OVERLAYS / "out-of-fold",
+    )
+    leaky = OverlaidPhotos(cache, lambda path: reader, run_dir / OVERLAYS / "leaky")
     labelled = [sample for sample in samples if sample.label == sample.label]
     unlabelled = len(labelled) < len(samples)
     trained = {}
     stages = dict(zip(STAGES_TWO, (leak_free, leaky, cache), strict=True))
     for number, (name, photos) in enumerate(stages.items()):
-        # All overlays are made here: a forked worker could not, once gradients have been taken.
+        # A forked worker could not make them on a GPU once gradients have been taken.
         photos.warm(labelled)
         trained[name] = fit(
             settings,

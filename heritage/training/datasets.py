@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,8 @@ class Sample:
 def read_samples(data: Path) -> list[Sample]:
     """Reads a labelled folder or manifest.
 
-    A folder holds `damaged/` and `sound/`; subfolders of these are buildings and stay together.
+    A folder holds `damaged/` and `sound/`; subfolders of these are buildings and stay together,
+    with all that is below them.
     A manifest is a CSV with `path` and `label`, and optionally `split`, `source` and `group`;
     a folder that contains `manifest.csv` is read through it.
 
@@ -82,7 +84,13 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
 
 
 def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    """Moves about `share` of the train photos to `validation`, stratified, whole groups only."""
+    """Moves about `share` of the train photos to `validation`, stratified, whole groups only.
+
+    Each group is drawn by itself, so that photos that are added later leave the others where they
+    are: what a checkpoint learned from must not validate the one that goes on from it. Only where
+    that leaves a class with less than a quarter or more than twice its share, as with few groups,
+    are they split by folds instead, and the fold taken that comes closest.
+    """
     train = [i for i, sample in enumerate(samples) if sample.split == TRAIN]
     labels = [samples[i].label for i in train]
     groups = [samples[i].group for i in train]
@@ -93,22 +101,31 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
     rarest = min(Counter(labels).values())
     if rarest < 2:
         raise DatasetError("the photos", "one class has a single photo", "add photos of it")
-    folds = min(max(2, round(1 / share)), len(set(groups)), rarest)
+    counts = Counter(labels)
 
-    def classes(part: np.ndarray) -> set[float]:
-        return {labels[i] for i in part}
+    def distance(held: Sequence[int]) -> float:
+        """Logarithm of how many times too few photos of a class are held out, or twice that of
+        how many times too many: these are missing where one learns."""
+        taken = Counter(labels[i] for i in held)
+        if any(not 0 < taken[label] < counts[label] for label in counts):
+            return float("inf")
+        excess = [math.log(taken[label] / counts[label] / share) for label in counts]
+        return max(2 * max(excess), -min(excess))
 
-    # Where a class has few buildings some folds lack it: take the first that serves.
-    good = (
-        held
-        for count in range(folds, 1, -1)
-        for kept, held in StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
-            np.zeros(len(train)), labels, groups
+    chosen = [i for i, group in enumerate(groups) if _lot(f"{seed}/{group}") < share]
+    if distance(chosen) > 2 * math.log(2):
+        folds = min(max(2, round(1 / share)), len(set(groups)), rarest)
+        chosen = min(
+            (
+                [int(i) for i in held]
+                for count in range(2, folds + 1)
+                for _, held in StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
+                    np.zeros(len(train)), labels, groups
+                )
+            ),
+            key=distance,
         )
-        if classes(kept) == classes(held) == set(labels)
-    )
-    chosen = next(good, None)
-    if chosen is None:
+    if distance(chosen) == float("inf"):
         raise DatasetError(
             "the photos",
             "the two classes cannot be split by building",
@@ -116,6 +133,11 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
         )
     moved = {train[i] for i in chosen}
     return [replace(s, split=VALIDATION) if i in moved else s for i, s in enumerate(samples)]
+
+
+def _lot(text: str) -> float:
+    """A number in [0, 1) that `text` alone decides."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
 def read_unlabelled(folder: Path) -> list[Sample]:
@@ -265,8 +287,8 @@ def _read_class_folders(folder: Path) -> list[Sample]:
     for label, name in enumerate(CLASSES):
         home = folder / name
         for path in _photo_files(home):
-            inner = path.relative_to(home).parent
-            group = f"{inner}" if inner.parts else _content(path)
+            inner = path.relative_to(home).parts[:-1]
+            group = inner[0] if inner else _content(path)  # whatever is deeper is of that building
             samples.append(Sample(path, float(label), source=folder.name, group=group))
     if not samples:
         raise DatasetError(

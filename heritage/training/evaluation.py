@@ -1,7 +1,10 @@
 """How well a checkpoint does: predictions over whole photos, figures with intervals, calibration.
 
 Intervals are 95 % percentile bootstraps (Efron & Tibshirani 1993) that draw whole groups, so
-that several photos of one building are not taken for independent evidence.
+that several photos of one building are not taken for independent evidence. A perfect score leaves
+them no width, and neither does a single building: there, and with few groups, they are widened to
+the exact interval of so many groups (Clopper & Pearson 1934, with an effective number of cases as
+in Korn & Graubard 1998).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import rankdata
+from scipy.stats import beta, rankdata
 from torch import nn
 
 from heritage.backbones import Backbone
@@ -25,6 +28,7 @@ from heritage.inputs import network_input
 from heritage.training.datasets import PhotoCache, Sample
 
 BOOTSTRAP_DRAWS = 1000
+FEW_GROUPS = 10
 Figure = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -95,10 +99,14 @@ def predict(
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature that minimises the class-balanced log loss (Guo et al. 2017, section 4.2)."""
+    """The temperature that minimises the class-balanced log loss (Guo et al. 2017, section 4.2).
+
+    Without a single mistake the loss falls for ever as answers get surer, so it is 1 at least.
+    """
+    mistaken = (predictions.logits > 0) != (predictions.labels == 1)
     found = minimize_scalar(
         lambda log_temperature: balanced_log_loss(predictions, float(np.exp(log_temperature))),
-        bounds=(np.log(0.2), np.log(10.0)),
+        bounds=(np.log(0.2) if mistaken.any() else 0.0, np.log(10.0)),
         method="bounded",
     )
     return float(np.exp(found.x))
@@ -329,6 +337,7 @@ def _figures_with_intervals(
     rng = np.random.default_rng(seed)
     _, group_of = np.unique(np.array(predictions.groups), return_inverse=True)
     members = [np.flatnonzero(group_of == g) for g in range(group_of.max() + 1)]
+    fewest = min(len(set(group_of[labels == label])) for label in present)
     for _ in range(BOOTSTRAP_DRAWS):
         drawn = rng.integers(0, len(members), len(members))
         index = np.concatenate([members[g] for g in drawn])
@@ -345,24 +354,28 @@ def _figures_with_intervals(
         value = figure(probabilities, labels)
         # Redrawing biases the calibration error upwards, at times past the value itself.
         low, high = np.percentile(draws[name], [2.5, 97.5])
-        table[name] = {
-            "value": round(value, 4),
-            "low": round(min(float(low), value), 4),
-            "high": round(max(float(high), value), 4),
-        }
+        low, high = _wide_enough(value, min(low, value), max(high, value), fewest)
+        table[name] = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
     return table
 
 
+def _wide_enough(value: float, low: float, high: float, cases: int) -> tuple[float, float]:
+    """A bootstrap's ends, widened to those of a share of so many `cases` where it cannot tell."""
+    if cases >= FEW_GROUPS and high - low > 0:
+        return float(low), float(high)
+    hits = value * cases
+    least = beta.ppf(0.025, hits, cases - hits + 1) if value > 0 else 0.0
+    most = beta.ppf(0.975, hits + 1, cases - hits) if value < 1 else 1.0
+    return float(min(low, least)), float(max(high, most))
+
+
 def bootstrap_interval(values: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Mean of independent `values` (N,) with its 95 % interval."""
+    """Mean of independent `values` (N,) in [0, 1] with its 95 % interval."""
     rng = np.random.default_rng(seed)
     drawn = values[rng.integers(0, len(values), (BOOTSTRAP_DRAWS, len(values)))].mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return {
-        "value": round(float(values.mean()), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-    }
+    value = float(values.mean())
+    low, high = _wide_enough(value, *np.percentile(drawn, [2.5, 97.5]), len(values))
+    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def _class_weights(labels: np.ndarray) -> np.ndarray:

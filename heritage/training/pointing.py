@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from heritage.cards import ModelCard, weights_dir
 from heritage.checkpoints import Checkpoint, load_checkpoint, save_pointer
 from heritage.classifiers import normalise
+from heritage.errors import DatasetError
 from heritage.pointing import PointingHead, sequence_of, tap_points, tapped
 from heritage.training.augmentation import Views
 from heritage.training.config import PointingConfig
@@ -63,6 +64,10 @@ def train_pointing(
     folder = folder or weights_dir()
     checkpoint = load_checkpoint(name, folder)
     samples = [sample for sample in read_samples(data) if sample.split == TRAIN]
+    if {sample.label for sample in samples} != {0.0, 1.0}:
+        raise DatasetError(
+            f"the {TRAIN} photos", "they do not hold both classes", "add damaged and sound photos"
+        )
     cache = PhotoCache(2 * checkpoint.backbone.input_size_px)
     cache.warm(samples, on_photo(len(samples)))
     started = time.monotonic()
@@ -127,7 +132,7 @@ def fit_pointing(
 
 def _loss(logits: Tensor, masks: Tensor, config: PointingConfig) -> Tensor:
     """Loss of maps (B, h, w) against masks (B, S, S) in [0, 1], all `UNKNOWN` in damaged photos."""
-    real = masks[:, 0, 0] == UNKNOWN
+    real = masks[:, 0, 0] < 0  # resized, `UNKNOWN` is not exact
     loss = logits.new_zeros(())
     if not real.all():
         size = masks.shape[-2:]

@@ -18,9 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def half_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products and convolutions within are bfloat16, unless the CPU would be slower so."""
+    """Matrix products and convolutions within are bfloat16, unless that would be slower."""
     on_cpu = device.type == "cpu"
-    if on_cpu and not cpu_multiplies_bfloat16():
+    quick = cpu_multiplies_bfloat16() if on_cpu else _gpu_multiplies_bfloat16(device)
+    if not quick:
         yield
         return
     with torch.autocast(device.type, torch.bfloat16), _Depthwise() if on_cpu else nullcontext():
@@ -31,6 +32,14 @@ def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has bfloat16 arithmetic; without it, bfloat16 is slower than float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _gpu_multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether this GPU has bfloat16 arithmetic; NVIDIA's before Ampere only imitate it."""
+    if device.type != "cuda":
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class _Depthwise(TorchFunctionMode):

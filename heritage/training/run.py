@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,8 +20,8 @@ from heritage.checkpoints import Checkpoint, load_checkpoint, round_as_stored, s
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
+from heritage.training.cascade import OVERLAYS, train_cascade
 from heritage.training.cascade import PARTS as CASCADE_PARTS
-from heritage.training.cascade import train_cascade
 from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import (
     CLASSES,
@@ -263,6 +264,7 @@ def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
         for name in (PROGRESS, f"{PROGRESS}.partial", LOCK):
             with suppress(OSError):  # Windows leaves a lock that this process holds
                 (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / OVERLAYS, ignore_errors=True)
     for folder in (*(run_dir / part for part in (PRUNED, *CASCADE_PARTS)), run_dir):
         for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
@@ -361,8 +363,12 @@ def evaluate(
     samples = read_samples(data)
     if all(sample.split == TRAIN for sample in samples):
         samples = [replace(sample, split="all") for sample in samples]
-    if recalibrate and not any(sample.split == VALIDATION for sample in samples):
-        raise DatasetError(data.name, "it has no validation split", "leave out --update-cards")
+    if recalibrate and {s.label for s in samples if s.split == VALIDATION} != {0.0, 1.0}:
+        raise DatasetError(
+            data.name,
+            "it has no validation split with both classes",
+            "leave out --update-cards",
+        )
     cache = PhotoCache(working_side_px(checkpoint.backbone))
     cache.warm([sample for sample in samples if sample.split != TRAIN])
     card = score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)

@@ -35,7 +35,7 @@ def speed_figures(checkpoint: Checkpoint, *, rounds: int = 9) -> dict[str, Any]:
         with torch.no_grad():
             peer(peer_x)
 
-    engine = Engine(checkpoint)
+    engine = Engine(checkpoint, "cpu")  # as the peer
 
     def ours() -> None:
         engine.answer(ours_x)
