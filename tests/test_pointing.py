@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import save_untrained, wall
+from helpers import crack_photo, save_untrained, wall
 
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, read_card
@@ -16,8 +16,8 @@ from heritage.engines import Engine
 from heritage.errors import BackboneError, CheckpointError
 from heritage.pointing import PointingFeatures, PointingHead, sequence_of, tap_points
 from heritage.training.config import PointingConfig
-from heritage.training.datasets import PhotoCache, read_samples
-from heritage.training.pointing import fit_pointing
+from heritage.training.datasets import PhotoCache, Sample, read_samples
+from heritage.training.pointing import _loss, _Views, fit_pointing
 from heritage.training.synthetic import cast_shadow, paint_damage_and_mask, paint_harmless
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,20 +103,18 @@ def test_it_learns_where_painted_damage_is(pointed):
 
 
 def test_of_a_damaged_photo_of_any_size_only_the_hottest_places_are_asked_for(tmp_path):
-    from helpers import labelled_folder
-
-    data = labelled_folder(tmp_path / "data", per_class=4, size=(500, 420))
-    checkpoint = load_checkpoint("mobilenet_v2", ROOT / "weights")
-    losses = []
-    config = PointingConfig(steps=12, batch_size=2, side_px=96, damaged_share=1.0)
-    fit_pointing(
-        checkpoint,
-        read_samples(data),
-        PhotoCache(448),
-        config,
-        listen=lambda step, loss: losses.append(loss),
-    )
-    assert min(losses) >= 0, "a mask nobody drew was taken for one"
+    path = tmp_path / "wall.jpg"
+    crack_photo(path, size=(500, 420))
+    config = PointingConfig(side_px=96, damaged_share=1.0)
+    samples = [Sample(path, 1.0), Sample(path, 0.0)]
+    views = iter(_Views(samples, PhotoCache(448), config))
+    masks = torch.stack([next(views)[1] for _ in range(40)])
+    logits = torch.zeros(40, 24, 24)
+    # Cold places cost nothing: only that none is hot does.
+    hottest = torch.tensor(2.0).log().item() * config.hottest_share
+    assert _loss(logits, masks, config).item() == pytest.approx(hottest)
+    logits[:, 0, :6] = 30.0
+    assert _loss(logits, masks, config).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_photos_of_one_class_are_refused_before_they_are_read(pointed, tmp_path, capsys):
