@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -29,6 +32,7 @@ from heritage.pointing import PointingHead, sequence_of, tap_points
 
 SCALE = ".scale"
 POINTER = ".pointer.safetensors"
+WRITING_S = 60.0  # that one waits for another who writes a checkpoint
 
 
 @dataclass(frozen=True)
@@ -114,18 +118,66 @@ def save_pointer(
 
     Returns:
         The card as it is now.
+
+    Raises:
+        CheckpointError: Its weights are others by now, or another writes it.
     """
     data = save(compact(head.state_dict()))
-    write_atomically(folder / f"{card.name}{POINTER}", data)
     pointing = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "parameters": parameter_count(head),
         "hot": 0.5,
         **made,
     }
-    card = replace(card, pointing=pointing)
-    write_card(card, folder)
+    with _held(card.name, folder):
+        card = replace(_still(card, folder), pointing=pointing)
+        write_atomically(folder / f"{card.name}{POINTER}", data)
+        write_card(card, folder)
     return card
+
+
+def update_card(made: ModelCard, fields: Iterable[str], folder: Path) -> ModelCard:
+    """Writes some fields of a card into the one that lies in `folder`, which may have others by
+    now.
+
+    Returns:
+        The card as it is now.
+
+    Raises:
+        CheckpointError: The weights are others by now, or another writes it.
+    """
+    with _held(made.name, folder):
+        card = replace(_still(made, folder), **{name: getattr(made, name) for name in fields})
+        write_card(card, folder)
+    return card
+
+
+@contextmanager
+def _held(name: str, folder: Path) -> Iterator[None]:
+    """Keeps other commands from writing this checkpoint."""
+    lock = FileLock(folder / f".{name}.lock", timeout=WRITING_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CheckpointError(
+            name, "another command is writing this checkpoint", "wait for it, then try again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _still(card: ModelCard, folder: Path) -> ModelCard:
+    """The card as it lies there, if it is still that of the same weights."""
+    now = read_card(folder / f"{card.name}.json")
+    if now.sha256 != card.sha256:
+        raise CheckpointError(
+            card.name,
+            "it was trained anew meanwhile, and what was found is of the weights before",
+            "give the command again",
+        )
+    return now
 
 
 def _check_widths(model: DamageClassifier, backbone: Backbone, name: str) -> None:
@@ -199,7 +251,7 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
         The card with the weights' hash and number of parameters filled in.
 
     Raises:
-        CheckpointError: The card's name cannot be that of a file.
+        CheckpointError: The card's name cannot be that of a file, or another writes it.
     """
     check_name(card.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,9 +267,10 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
         "localisation": {},
     }
     card = ModelCard(**values)
-    write_atomically(folder / f"{card.name}.safetensors", data)
-    write_card(card, folder)
-    (folder / f"{card.name}{POINTER}").unlink(missing_ok=True)
+    with _held(card.name, folder):
+        write_atomically(folder / f"{card.name}.safetensors", data)
+        write_card(card, folder)
+        (folder / f"{card.name}{POINTER}").unlink(missing_ok=True)
     return card
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
-from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir, write_card
+from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
 from heritage.errors import CheckpointError, HeritageError, TrainingError
 from heritage.figures import chance_text, percent_text
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--detail", action="store_true", help="scan the photos at full size, tile by tile"
     )
     inspect.add_argument(
-        "--heat-map", choices=list(METHODS), default=GRAD_CAM, help="how the heat map is made"
+        "--heat-map", choices=list(METHODS), help=f"how the heat map is made (default: {GRAD_CAM})"
     )
     inspect.add_argument("--opacity", type=float, default=60, metavar="PERCENT", help="of the heat")
     inspect.add_argument("--colour-map", choices=list(COLOUR_MAPS), default=next(iter(COLOUR_MAPS)))
@@ -251,6 +251,13 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
     if not 0 <= options.opacity <= 100:
         print("--opacity must be from 0 to 100", file=sys.stderr)
         return WRONG_USE
+    if options.detail and options.heat_map:
+        print(
+            "--detail makes a heat map of its own, so that --heat-map would change nothing; "
+            "leave one of them out",
+            file=sys.stderr,
+        )
+        return WRONG_USE
     inspector = Inspector(options.backbone, folder=options.weights)
     if options.overlay:
         try:
@@ -264,7 +271,7 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
     for path in _expanded(options.photos):
         try:
             photo = open_photo(path)
-            inspection = inspector.inspect(photo, options.heat_map)
+            inspection = inspector.inspect(photo, options.heat_map or GRAD_CAM)
             if options.detail:
                 inspection = _scanned(inspector, photo, inspection)
             results.append(inspection.as_dict())
@@ -546,8 +553,12 @@ def _doctor(options: argparse.Namespace, given: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
+    from heritage.checkpoints import update_card
     from heritage.training.run import evaluate
 
+    made = ["temperature", "unsure", "metrics"]
+    made += ["heat_maps"] if options.heat_maps else []
+    made += ["speed"] if options.speed else []
     names = options.backbones or [card.name for card in list_cards(options.weights)]
     if not names:
         raise CheckpointError(
@@ -569,7 +580,7 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
         if options.speed:
             results[name]["speed"] = card.speed
         if options.update_cards:
-            write_card(card, options.weights)
+            update_card(card, made, options.weights)
         if not options.json:
             _print_metrics(card)
     if options.json:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from heritage.surveys import Survey, SurveyStore
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
-JOURNAL_END = ".unfinished"
 CLUSTER_REQUIREMENTS = "requirements-cluster.txt"
 
 
@@ -52,7 +53,7 @@ def add_triage(commands: Any) -> None:
     triage.add_argument(
         "--survey", metavar="NAME", help="keep photos and answers as a survey, for the app too"
     )
-    triage.add_argument("--site", default="", help="of the survey: where it is")
+    triage.add_argument("--site", help="of the survey: where it is")
     triage.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="of the survey: of the visit"
     )
@@ -67,9 +68,9 @@ def add_triage(commands: Any) -> None:
         triage.add_argument(
             f"--{name}",
             type=float,
-            default=start,
             metavar="PERCENT",
-            help=f"damage %% from which the band {name.capitalize()} begins ({start:g})",
+            help=f"damage %% from which the band {name.capitalize()} begins ({start:g}, or what "
+            "the survey to go on with has)",
         )
     _add_cluster_options(triage)
     triage.set_defaults(run=_triage, parser=triage)
@@ -99,11 +100,12 @@ def _add_cluster_options(triage: argparse.ArgumentParser) -> None:
 
 
 def _triage(options: argparse.Namespace, given: list[str]) -> int:
-    thresholds = _thresholds(options)
     if options.resume and options.restart:
         options.parser.error("--resume and --restart cannot both be meant")
     if options.engine == "ray":
-        return _triage_on_ray(options, thresholds)
+        return _triage_on_ray(options, _thresholds(options))
+    if not options.resume:
+        _thresholds(options)  # wrong use is told before anything is made
     if options.out or options.ray_address or options.photos_per_file:
         options.parser.error("--out, --ray-address and --photos-per-file go with --engine ray")
     options.sources = [Path(source) for source in options.sources]
@@ -115,9 +117,11 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.handover import Handover
     from heritage.sources import list_files
     from heritage.surveys import DONE, SurveyStore
-    from heritage.triage import share_cores, triage
+    from heritage.triage import readable_failures, share_cores, triage
 
-    listing = list_files(options.sources)
+    journal = None if options.survey else _journal(options)
+    # A shell that fills in wildcards names the journal too.
+    listing = list_files([path for path in options.sources if path.resolve() != journal])
     if listing.left_out:
         print(f"left out {listing.left_out} files that are no photos", file=sys.stderr)
     if not listing.sources:
@@ -126,11 +130,13 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
             "there is no photo in it",
             "name a folder, a ZIP or photos",
         )
-    journal = None if options.survey else _journal(options)
-    with closing(SurveyStore(journal, _sqlite(journal)) if journal else SurveyStore()) as store:
-        survey = _survey(options, store, thresholds)
+    with closing(_opened(journal) if journal else SurveyStore()) as store:
+        survey = _survey(options, store)
         store.add_photos(survey.id, listing.sources, trusted=True)
         run = store.run_with(survey.id, card, detail=options.detail)
+        if options.resume:
+            store.retry_failed(run.id, readable_failures(store, run.id))
+            run = store.run(run.id)
         share_cores()
         if options.detail:
             _tell_budget(options, card.name, run.photos - run.done)
@@ -158,6 +164,8 @@ def _triage_on_ray(options: argparse.Namespace, thresholds: BandThresholds) -> i
         options.parser.error("--engine ray takes one SOURCE and needs --out")
     if options.survey or options.xlsx or options.pdf or options.zip:
         options.parser.error("with --engine ray there are --csv and --geojson")
+    if options.site or options.date:
+        options.parser.error("--site and --date are of a survey, which --engine ray does not make")
     if options.photos_per_file is not None and options.photos_per_file < 1:
         options.parser.error("--photos-per-file must be 1 or more")
     _check_writable(options)
@@ -209,23 +217,38 @@ def _cluster() -> Any:
         ) from error
 
 
-def _survey(options: argparse.Namespace, store: SurveyStore, thresholds: BandThresholds) -> Survey:
-    """The survey that is meant: the one of that name, or in a journal the only one."""
+def _survey(options: argparse.Namespace, store: SurveyStore) -> Survey:
+    """The survey that is meant, with what was said of it: the one of that name, or in a journal
+    the only one."""
     name = options.survey or one_line(options.sources[0].resolve().stem) or "Photos"
     survey = store.find_survey(name) if options.survey else next(iter(store.surveys()), None)
     if survey and options.survey and not options.resume:
         raise StoreError(name, "there is a survey of this name", "add --resume to go on with it")
-    return survey or store.create_survey(
-        name, site=options.site, visited_on=options.date, thresholds=thresholds
-    )
+    if not survey:
+        return store.create_survey(
+            name,
+            site=options.site or "",
+            visited_on=options.date,
+            thresholds=_thresholds(options),
+        )
+    thresholds = _thresholds(options, survey.thresholds)
+    if (options.site, options.date, thresholds) != (None, None, survey.thresholds):
+        store.edit_survey(
+            survey.id, site=options.site, visited_on=options.date, thresholds=thresholds
+        )
+    return survey
 
 
 KINDS = ("csv", "xlsx", "pdf", "geojson", "zip")
 
 
-def _thresholds(options: argparse.Namespace) -> BandThresholds:
+def _thresholds(
+    options: argparse.Namespace, start: BandThresholds = BandThresholds()
+) -> BandThresholds:
+    """Those that were given, and the others as in `start`."""
+    given = {name: getattr(options, name.removesuffix("_percent")) for name in asdict(start)}
     try:
-        return BandThresholds(options.urgent, options.high, options.watch)
+        return replace(start, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         return options.parser.error(str(error))
 
@@ -237,15 +260,28 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 def _check_writable(options: argparse.Namespace) -> None:
     """Finds out before hours of work, not after, that a file has nowhere to go."""
     for path in _outputs(options):
-        if path.is_dir() or not path.resolve().parent.is_dir():
-            reason = "this is a folder" if path.is_dir() else "its folder is not there"
-            raise StoreError(str(path), reason, "name a file in a folder that is there")
+        folder = path.resolve().parent
+        try:
+            if path.is_dir() or not folder.is_dir():
+                reason = "this is a folder" if path.is_dir() else "its folder is not there"
+                raise StoreError(str(path), reason, "name a file in a folder that is there")
+            _journal_of(path).exists()  # raises where the name is too long
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        str(folder),
+        f"no such file can be made in this folder ({error.strerror})",
+        "name another file, or one in another folder",
+    )
 
 
 def _journal(options: argparse.Namespace) -> Path:
-    """The folder that remembers what is done until the last file is written."""
-    first = _outputs(options)[0].resolve()
-    journal = first.with_name(first.name + JOURNAL_END)
+    """The folder that remembers what is done until the last file is written; not made yet."""
+    journal = _journal_of(_outputs(options)[0])
     if options.restart:
         shutil.rmtree(journal, ignore_errors=True)
     elif journal.exists() and not options.resume:
@@ -254,14 +290,27 @@ def _journal(options: argparse.Namespace) -> Path:
             "an earlier triage was cut off here",
             "add --resume to go on, or --restart to begin anew",
         )
-    with suppress(FileExistsError):
-        journal.mkdir()
     return journal
 
 
-def _sqlite(journal: Path) -> str:
-    """The journal stays a file, whatever database the surveys are in."""
-    return f"sqlite:///{journal / 'journal.sqlite3'}"
+def _journal_of(output: Path) -> Path:
+    from heritage.sources import JOURNAL_END
+
+    return output.resolve().with_name(output.resolve().name + JOURNAL_END)
+
+
+def _opened(journal: Path) -> SurveyStore:
+    """The store in a journal, which stays a file, whatever database the surveys are in."""
+    from sqlalchemy import URL
+
+    from heritage.surveys import SurveyStore
+
+    try:
+        journal.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _not_writable(journal.parent, error) from error
+    # Made of parts, as the name of an output may hold signs that mean something in a URL.
+    return SurveyStore(journal, URL.create("sqlite", database=str(journal / "journal.sqlite3")))
 
 
 def _hand_out(path: Path, data: str | bytes) -> None:

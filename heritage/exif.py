@@ -15,6 +15,7 @@ from PIL.ExifTags import GPS, IFD, Base
 
 Entries = dict[int, Any]
 
+FIRST_PHOTO_YEAR = 1826
 _MOST_ENTRIES = 512  # cameras write about a hundred; more can be made to fill any memory
 _KINDS = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "B", 10: "ll"}  # field type to struct
 
@@ -74,7 +75,7 @@ def taken_at(facts: Entries) -> datetime | None:
             moment = datetime.strptime(str(facts.get(tag))[:19], "%Y:%m:%d %H:%M:%S")
         except ValueError:
             continue
-        if moment.year >= 1826 and moment < datetime.now() + timedelta(days=2):
+        if moment.year >= FIRST_PHOTO_YEAR and moment < datetime.now() + timedelta(days=2):
             return moment
     return None
 

@@ -127,8 +127,13 @@ def inspection_json(inspection: Inspection) -> str:
 
 def safe_stem(name: str) -> str:
     """A file stem made from an untrusted photo name: no separators, dots first, or controls."""
-    stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._-")
-    return stem[:80] or "photo"
+    return safe_name(Path(name).stem)
+
+
+def safe_name(name: str) -> str:
+    """The same from a name that is no file's, such as a building's: its dots end nothing."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")
+    return plain[:80].rstrip("._-") or "photo"
 
 
 def heated_thumbnail(

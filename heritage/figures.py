@@ -54,6 +54,11 @@ def value_percent(figures: dict[str, Any], name: str) -> float | None:
     return round(100 * found["value"], 2) if isinstance(found, dict) else None
 
 
+def counted(count: int, noun: str = "photo") -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def percent_text(percent: float) -> str:
     """A probability in percent with one decimal, never rounded to certainty."""
     if percent > 99.9:

@@ -14,26 +14,27 @@ import numpy as np
 from PIL import Image
 
 from heritage.errors import PhotoError
-from heritage.exports import blended, draw_regions, encode_jpeg, safe_stem
+from heritage.exports import blended, draw_regions, encode_jpeg, safe_name, safe_stem
 from heritage.inspection import Inspection
 from heritage.photos import Photo, open_photo
 from heritage.priority import DAMAGED, SOUND, PriorityRow, ranked
 from heritage.report import priority_pdf
 from heritage.spreadsheets import (
+    MOST_OVERLAYS,
     SurveyFacts,
+    free_name,
     priority_csv,
     priority_geojson,
     priority_xlsx,
     survey_zip,
     urgent_rows,
 )
-from heritage.store.files import SUFFIX
+from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import Run, Survey, SurveyStore
 
 REPORT_SIDE_PX = 1000
 OVERLAY_SIDE_PX = 1600
 OPACITY_PERCENT = 60
-MOST_OVERLAYS = 200
 
 
 def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Inspection | None:
@@ -179,10 +180,10 @@ class Handover:
 
 
 def labelled_rows(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
-    """The photos whose verdict can be learned from, each only once."""
+    """The photos whose verdict can be learned from, each only once: not what cannot be read."""
     found: dict[str, PriorityRow] = {}
     for row in rows:
-        if row.verdict in (DAMAGED, SOUND) and row.sha256:
+        if row.verdict in (DAMAGED, SOUND) and row.sha256 and not row.error:
             found.setdefault(row.sha256, row)
     return list(found.values())
 
@@ -201,7 +202,7 @@ def training_manifest(store: SurveyStore, runs: Sequence[int]) -> str:
         survey = store.survey(store.run(run_id).survey_id)
         for row in labelled_rows(store.rows(run_id)):
             kept = store.photo(row.photo_id)
-            if row.sha256 in seen or not kept.suffix:
+            if row.sha256 in seen or kept.suffix in ("", UNKNOWN_SUFFIX):
                 continue
             seen.add(row.sha256)
             path = store.files.path(kept.sha256, kept.suffix)
@@ -214,15 +215,20 @@ def training_folder(handover: Handover) -> Iterator[tuple[str, bytes]]:
 
     Photos that are gone are left out.
     """
+    taken: set[str] = set()
+    folders = {  # of all photos, so that another verdict does not rename them
+        building: free_name("", safe_name(building or "photos"), "", taken)
+        for building in sorted({row.building for row in handover.rows})
+    }
     used: set[str] = set()
     for row in labelled_rows(handover.rows):
         try:
             photo = handover.photo(row)
         except PhotoError:
             continue
-        building = safe_stem(row.building) if row.building else "photos"
         stem = safe_stem(PurePosixPath(row.photo).name)
-        name = f"{row.verdict}/{building}/{stem}-{row.sha256[:8]}.{SUFFIX[photo.format]}"
+        folder = f"{row.verdict}/{folders[row.building]}"
+        name = f"{folder}/{stem}-{row.sha256[:8]}.{SUFFIX[photo.format]}"
         if name.casefold() not in used:
             used.add(name.casefold())
             yield name, photo.data

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,3 +72,29 @@ def process_stamp(process: int) -> str:
         return f"{found.create_time():.0f}"
     except (psutil.Error, OSError):
         return ""
+
+
+def worker_name() -> str:
+    """Names this process among those of all computers that share a folder or a database:
+    computer, number, and which of the processes of that number."""
+    return _worker_name(os.getpid())
+
+
+@cache  # it is asked for with every photo; a forked process has another number
+def _worker_name(process: int) -> str:
+    return f"{socket.gethostname()}:{process}:{process_stamp(process)}"
+
+
+def lives_here(worker: str) -> bool | None:
+    """Whether the process of this name lives; None where it is another computer's."""
+    host, process, stamp = named(worker)
+    if host != socket.gethostname() or not process:
+        return None
+    return bool(stamp) and process_stamp(process) == stamp
+
+
+def named(worker: str) -> tuple[str, int, str]:
+    """Computer, number and stamp out of a name; 0 where it has no number."""
+    host, _, rest = worker.partition(":")
+    process, _, stamp = rest.partition(":")
+    return host, int(process) if process.isdecimal() else 0, stamp

@@ -23,13 +23,14 @@ from matplotlib.ticker import MaxNLocator
 
 from heritage.bands import BANDS, WATCH, Band, BandThresholds
 from heritage.cards import ModelCard
-from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, interval_text, percent_text
+from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, counted, interval_text, percent_text
 from heritage.priority import PriorityRow
 from heritage.spreadsheets import (
     ACCENT,
     INK,
     LINE,
     MEANING,
+    MOST_PICTURED,
     MUTED,
     STONE,
     TONES,
@@ -38,9 +39,10 @@ from heritage.spreadsheets import (
     band_counts,
     band_range,
     by_building,
-    counted,
     moment_text,
+    once,
     urgent_rows,
+    utc_text,
 )
 
 PAPER = "#F6F4EF"
@@ -62,7 +64,7 @@ def priority_pdf(
     card: ModelCard,
     *,
     overlay: Callable[[PriorityRow], bytes | None],
-    most: int = 40,
+    most: int = MOST_PICTURED,
 ) -> bytes:
     """The report of a survey as an A4 PDF.
 
@@ -120,8 +122,8 @@ class _Report(FPDF):
 
     def footer(self) -> None:
         self.bar(LEFT, 282, WIDTH, 0.2, LINE)
-        day = moment_text(self.survey.made_at)[:10]
-        self.say(f"Report of {day} · {self.survey.name}", LEFT, 284, 140, size=7, colour=MUTED)
+        words = f"Report of {moment_text(self.survey.made_at)[:10]} (UTC) · {self.survey.name}"
+        self.say(words, LEFT, 284, 140, size=7, colour=MUTED)
         self.set_xy(LEFT + WIDTH - 19, 284)
         self.cell(19, 3.3, f"Page {self.page_no()} of {PAGES}")
 
@@ -241,6 +243,9 @@ def _summary(pdf: _Report, rows: Sequence[PriorityRow], survey: SurveyFacts) -> 
     words = f"{counted(len(rows))} of {of}, {answered:,} inspected."
     if failed:
         words += f" {counted(failed)} could not be read."
+    copies = len(rows) - len(once(rows))
+    if copies:
+        words += f" Below, copies count once: {copies:,} fewer."
     y = pdf.say(words, LEFT, y, WIDTH, size=10) + 4
 
     gap = 4.0
@@ -334,7 +339,7 @@ def _damage_chart(rows: Sequence[PriorityRow], thresholds: BandThresholds) -> by
     """How many photos have which damage %, in steps of 5, as PNG."""
     figure, axes = _axes()
     percents: dict[str, list[float]] = {name: [] for name in BANDS}
-    for row in rows:
+    for row in once(rows):
         if row.damage_percent is not None:
             percents[row.band].append(row.damage_percent)
     axes.hist(
@@ -446,7 +451,7 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
 
     if row.verdict:
         y = pdf.say(f"Verdict: {row.verdict}", x, y, width, size=10, bold=True, colour=ACCENT)
-        who = _joined(row.verdict_by, moment_text(row.verdict_at or ""))
+        who = _joined(row.verdict_by, utc_text(row.verdict_at or ""))
         y = pdf.say(who, x, y, width, size=7.5, colour=MUTED) if who else y
         y = pdf.say(row.note, x, y + 0.5, width, size=8, lines=6) if row.note else y
         pdf.bar(x, y + 1.5, width, 0.2, LINE)
@@ -467,7 +472,6 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
         *([row.error] if row.error else []),
         *(["Nothing in the photo speaks for damage."] if row.band and not row.evidence else []),
         *(["The model is unsure: look yourself."] if row.unsure else []),
-        *([f"Same file as {row.duplicate_of}"] if row.duplicate_of else []),
         *([f"Looks like others in group {row.similar_group}."] if row.similar_group else []),
         *row.warnings,
     ]

@@ -31,6 +31,7 @@ _MAX_DIRECTORY_BYTES = 16 * 2**20  # of a ZIP's table of contents, 800 bytes an 
 _MAX_RATIO = 200  # photos shrink tenfold at best, scanned drawings a hundredfold
 _ARCHIVES = ("zip", "rar", "7z", "tar", "tgz", "gz")
 _LISTED = SUFFIXES + _ARCHIVES
+JOURNAL_END = ".unfinished"  # of the folder that a triage in the shell keeps beside its table
 _SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information")
 
 # Reason and advice, as they stand in `Source.error`.
@@ -92,7 +93,8 @@ def list_folder(folder: Path, *, root: Path | None = None) -> Listing:
     """Lists the photos in a folder and all folders below it.
 
     Links are followed, each folder is visited once. Subfolders that cannot be opened, links that
-    lead nowhere or out of `root`, special files and archives become sources with an error.
+    lead nowhere or out of `root`, special files and archives become sources with an error. Folders
+    ending in `.unfinished` are left out: the pictures in them are what a triage keeps of photos.
 
     Args:
         folder: Where to look.
@@ -202,6 +204,15 @@ def storable(source: Source) -> Source:
     return source
 
 
+def can_be_opened(source: Source) -> bool:
+    """Whether the file that a photo lies in is there and may be read."""
+    try:
+        with _opened(source.path, source.photo, None):
+            return True
+    except (OSError, PhotoError):
+        return False
+
+
 def read_source(source: Source, *, root: Path | None = None, limits: Limits = Limits()) -> bytes:
     """Reads the bytes of one photo, never more than `limits.max_bytes` of them.
 
@@ -238,6 +249,16 @@ def upload_label(name: str) -> tuple[str, str]:
     """
     parts = [part for part in re.split(r"[\\/]", name) if part not in ("", ".", "..")]
     return _label(*(parts[1:] or parts)) or "photo", _label(*parts[-2:-1])
+
+
+def same_entry(one: str, other: str) -> bool:
+    """Whether two labels can be of the same entry of a ZIP.
+
+    One may begin with the name of the ZIP or end in the number that tells it from its namesakes.
+    """
+    labels = (f"/{re.sub(r' [(][0-9]+[)]$', '', label)}" for label in (one, other))
+    short, long = sorted(labels, key=len)
+    return long.endswith(short[-100:])  # all that is sure of a long one
 
 
 def natural_key(name: str) -> list:
@@ -334,7 +355,7 @@ def _suffix(name: str) -> str:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
+    return name.startswith(".") or name.endswith(JOURNAL_END) or name.casefold() in _SYSTEM_FOLDERS
 
 
 # --- files and folders -----------------------------------------------------------------------
@@ -567,7 +588,7 @@ def _member(file: io.BufferedReader, label: str, member: int, limits: Limits) ->
     if not 0 <= member < len(entries):
         raise _refused(label, _CHANGED)
     info = entries[member]
-    if _label(_entry_parts(info)[-1])[-100:] not in label:  # all that is sure of a long label
+    if not same_entry(_label(*_entry_parts(info)), label):
         raise _refused(label, _CHANGED)
     if error := _entry_error(info, limits):
         raise _refused(label, error)

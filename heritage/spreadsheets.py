@@ -24,6 +24,7 @@ from xlsxwriter.image import Image
 from heritage.bands import BANDS, URGENT, Band, BandThresholds
 from heritage.errors import one_line
 from heritage.exports import safe_stem
+from heritage.figures import counted
 from heritage.priority import DAMAGED, SOUND, UNSURE, PriorityRow, agreement
 
 # The order is a promise to those who read the CSV by position: new columns go to the end.
@@ -67,6 +68,8 @@ MEANING = (
 
 CELL_LIMIT = 32_767  # UTF-16 code units in one Excel cell
 NO_BUILDING = "no building"
+MOST_PICTURED = 40  # photos with their picture in the report
+MOST_OVERLAYS = 200  # pictures in the ZIP
 
 
 class Tone(NamedTuple):
@@ -97,7 +100,7 @@ class SurveyFacts:
         date: ISO 8601 date of the visit, None where it is not known.
         checkpoint_title: What the checkpoint that answered is called.
         thresholds: Damage % at which the bands begin.
-        made_at: ISO 8601 date and time of the export.
+        made_at: ISO 8601 date and time of the export, UTC.
     """
 
     name: str
@@ -184,29 +187,33 @@ def survey_zip(
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             suffix = PurePosixPath(name).suffix
-            archive.writestr(_free_name("", safe_stem(name), suffix, taken), data)
+            archive.writestr(free_name("", safe_stem(name), suffix, taken), data)
         for row, data in overlays:
             stem = f"{row.rank:04d}-{safe_stem(row.photo)}"
             # A JPEG grows when it is compressed again.
-            name = _free_name("overlays/", stem, ".jpg", taken)
+            name = free_name("overlays/", stem, ".jpg", taken)
             archive.writestr(name, data, zipfile.ZIP_STORED)
     return buffer.getvalue()
+
+
+def once(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
+    """The rows without the copies of photos that stand in another row."""
+    return [row for row in rows if not row.duplicate_of]
 
 
 def urgent_rows(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
     """The rows to look at first: found damaged, or Urgent and not found sound; copies once."""
     return [
         row
-        for row in rows
-        if row.verdict == DAMAGED
-        or (row.band == URGENT.name and row.verdict != SOUND and not row.duplicate_of)
+        for row in once(rows)
+        if (row.verdict == DAMAGED or (row.band == URGENT.name and row.verdict != SOUND))
     ]
 
 
 def band_counts(rows: Iterable[PriorityRow]) -> dict[str, int]:
-    """Number of photos per band, most urgent band first; photos without an answer are left out."""
+    """Number of photos per band, most urgent band first: copies once, none without an answer."""
     counts = dict.fromkeys(BANDS, 0)
-    for row in rows:
+    for row in once(rows):
         if row.band:
             counts[row.band] += 1
     return counts
@@ -260,14 +267,14 @@ def agreement_lines(rows: Sequence[PriorityRow], survey: SurveyFacts) -> list[st
     return lines
 
 
-def counted(count: int, noun: str = "photo") -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def moment_text(iso: str) -> str:
     """An ISO 8601 date and time to the minute, as people write it: `2026-05-03 14:22`."""
     return iso[:16].replace("T", " ")
+
+
+def utc_text(iso: str) -> str:
+    """The same of a moment by this program's clock, which is not that of a camera."""
+    return f"{moment_text(iso)} UTC" if iso else ""
 
 
 def clean(text: str) -> str:
@@ -314,7 +321,11 @@ def _excel_text(value: str) -> str:
 
 
 def _heading(name: str) -> str:
-    special = {"affected_percent": "Affected area %", "sha256": "SHA-256"}
+    special = {
+        "affected_percent": "Affected area %",
+        "sha256": "SHA-256",
+        "verdict_at": "Verdict at, UTC",
+    }
     return special.get(name) or name.replace("_percent", " %").replace("_", " ").capitalize()
 
 
@@ -465,11 +476,11 @@ def _summary(
             ("Site", survey.site or "–"),
             ("Date of the visit", survey.date or "–"),
             ("Checkpoint", survey.checkpoint_title),
-            ("Exported at", moment_text(survey.made_at)),
+            ("Exported at", utc_text(survey.made_at)),
             ("Photos", len(rows)),
             ("– inspected", sum(row.damage_percent is not None for row in rows)),
             ("– could not be read", sum(bool(row.error) for row in rows)),
-            ("– copies of another photo", sum(bool(row.duplicate_of) for row in rows)),
+            ("– copies (once in the bands)", sum(bool(row.duplicate_of) for row in rows)),
             ("Verdicts", sum(bool(row.verdict) for row in rows)),
             ("– of these unsure", sum(row.verdict == UNSURE for row in rows)),
         ],
@@ -480,7 +491,8 @@ def _summary(
     ]
     yield "Bands", ("Band", "Damage %", "Photos", "", "Meaning"), bands
     buildings: list[Cells] = []
-    for name, found in by_building(rows).items():
+    for name, with_copies in by_building(rows).items():
+        found = once(with_copies)
         counts = list(band_counts(found).values())
         answers = [row.damage_percent for row in found if row.damage_percent is not None]
         highest = max(answers) if answers else "–"
@@ -533,7 +545,7 @@ def _date(value: str | None) -> datetime | None:
     return moment.replace(tzinfo=None) if moment.year >= 1900 else None
 
 
-def _free_name(folder: str, stem: str, suffix: str, taken: set[str]) -> str:
+def free_name(folder: str, stem: str, suffix: str, taken: set[str]) -> str:
     """A path that is not in `taken` by any spelling; it is put there."""
     suffix = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
     number, name = 1, f"{folder}{stem}{suffix}"

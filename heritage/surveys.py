@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
-import os
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import CursorResult, Engine, Select, Update, delete, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    CursorResult,
+    Engine,
+    Select,
+    Update,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,8 +31,8 @@ from heritage.errors import PhotoError, StoreError
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, with_relatives
-from heritage.processes import process_stamp
-from heritage.sources import Source, read_source, storable
+from heritage.processes import lives_here
+from heritage.sources import Source, read_source, same_entry, storable
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
@@ -186,13 +194,13 @@ class SurveyStore:
 
     Args:
         folder: Where photos, and by default the database, are kept.
-        url: SQLAlchemy URL of another database.
+        url: SQLAlchemy URL of another database, or its parts.
 
     Raises:
         StoreError: The database cannot be opened.
     """
 
-    def __init__(self, folder: Path | None = None, url: str = "") -> None:
+    def __init__(self, folder: Path | None = None, url: str | URL = "") -> None:
         self.folder = folder or surveys_dir()
         self.engine: Engine = connect(url, self.folder)
         self.files = PhotoFiles(self.folder)
@@ -275,7 +283,7 @@ class SurveyStore:
         visited_on: date | None = None,
         thresholds: BandThresholds | None = None,
     ) -> None:
-        """Changes what is given; the date too, if the name is.
+        """Changes what is given; the date too, even to none, if the name is.
 
         Raises:
             StoreError: The name is taken, or the survey is gone.
@@ -283,6 +291,8 @@ class SurveyStore:
         values: dict[str, Any] = {"edits": SurveyRow.edits + 1}
         if name is not None:
             values |= {"name": _checked_name(name), "visited_on": visited_on}
+        if visited_on is not None:
+            values["visited_on"] = visited_on
         if site is not None:
             values["site"] = site.strip()[:LONGEST_NAME]
         if thresholds is not None:
@@ -323,13 +333,10 @@ class SurveyStore:
             raise StoreError("survey", "it is being triaged", "stop the run, then delete it")
         with Session(self.engine) as session:
             mine = select(PhotoRow.sha256).where(PhotoRow.survey_id == survey_id).distinct()
-            hashes = {sha256 for sha256 in session.scalars(mine) if sha256}
+            hashes = set(session.scalars(mine))
             session.execute(delete(SurveyRow).where(SurveyRow.id == survey_id))
             session.commit()
-            for some in _in_parts(sorted(hashes)):
-                still = select(PhotoRow.sha256).where(PhotoRow.sha256.in_(some))
-                for sha256 in set(some) - set(session.scalars(still)):
-                    self.files.forget(sha256)
+        self._forget(hashes)
         self.files.drop_incoming(survey_id)
 
     def leftovers(self, idle_s: float = IDLE_S) -> list[Path]:
@@ -345,6 +352,12 @@ class SurveyStore:
                 known = select(PhotoRow.sha256).where(PhotoRow.sha256.in_([h for h, _ in some]))
                 kept = set(session.scalars(known))
             found += [path for sha256, path in some if sha256 not in kept or path.suffix == PARTIAL]
+        archives = self.files.idle_incoming(idle_s)
+        for some in _in_parts(sorted({survey_id for survey_id, _ in archives})):
+            query = select(PhotoRow.source_path).where(PhotoRow.survey_id.in_(some)).distinct()
+            with Session(self.engine) as session:
+                named = {Path(path).name for path in session.scalars(query)}
+            found += [path for n, path in archives if n in some and path.name not in named]
         return found
 
     # --- photos ----------------------------------------------------------------------------
@@ -360,17 +373,23 @@ class SurveyStore:
 
         Returns:
             How many were new.
+
+        Raises:
+            StoreError: A ZIP holds other photos, or in another order, than when they were entered.
         """
         with Session(self.engine) as session:
             self._edited(session, survey_id)
-            known = select(PhotoRow.source_path, PhotoRow.source_member).where(
+            known = select(PhotoRow.source_path, PhotoRow.source_member, PhotoRow.name).where(
                 PhotoRow.survey_id == survey_id
             )
-            before = {(path, member) for path, member in session.execute(known)}
+            before = {(path, member): name for path, member, name in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
             for source in map(storable, sources):
-                if (source.path, source.member) in before:
+                name = before.get((source.path, source.member))
+                if name is not None:
+                    if source.member is not None and not same_entry(name, source.photo):
+                        raise _other_zip(source.path)
                     continue
                 values.append(
                     {
@@ -680,18 +699,52 @@ class SurveyStore:
             session.execute(_going_again(run_id))
             session.commit()
 
-    def retry_failed(self, run_id: int) -> None:
-        """Forgets which photos a run could not read, and asks for it to go on."""
+    def failures(self, run_id: int) -> list[tuple[KeptPhoto, str]]:
+        """Photos a run could not read, and why, in the order they were entered."""
+        query = (
+            select(PhotoRow, InspectionRow.error)
+            .join(InspectionRow, InspectionRow.photo_id == PhotoRow.id)
+            .where(InspectionRow.run_id == run_id, InspectionRow.error != "")
+            .order_by(PhotoRow.position)
+        )
         with Session(self.engine) as session:
-            session.execute(
-                delete(InspectionRow).where(
-                    InspectionRow.run_id == run_id, InspectionRow.error != ""
-                )
-            )
+            return [(_kept(row), error) for row, error in session.execute(query)]
+
+    def retry_failed(self, run_id: int, photo_ids: Sequence[int] | None = None) -> None:
+        """Forgets which photos a run could not read, and asks for it to go on.
+
+        Args:
+            photo_ids: Only these, and they are read anew from where they lie: what was kept of
+                them is forgotten too, unless another run has an answer to it.
+        """
+        failed = (InspectionRow.run_id == run_id, InspectionRow.error != "")
+        forgotten: set[str] = set()
+        with Session(self.engine) as session:
             # As many rows will be there again, and whoever kept them must see that they changed.
             self._edited(session, self.run(run_id).survey_id)
+            if photo_ids is None:
+                session.execute(delete(InspectionRow).where(*failed))
+            for some in _in_parts(photo_ids or ()):
+                session.execute(
+                    delete(InspectionRow).where(*failed, InspectionRow.photo_id.in_(some))
+                )
+                answered = select(InspectionRow.photo_id).where(InspectionRow.error == "")
+                mine = (PhotoRow.id.in_(some), PhotoRow.id.not_in(answered))
+                forgotten |= set(session.scalars(select(PhotoRow.sha256).where(*mine)))
+                session.execute(update(PhotoRow).where(*mine).values(sha256="", suffix=""))
             session.commit()
+        self._forget(forgotten)
         self.resume(run_id)
+
+    def _forget(self, hashes: Iterable[str]) -> None:
+        """Removes the kept photos that no survey has any more."""
+        for some in _in_parts(sorted(sha256 for sha256 in hashes if sha256)):
+            with Session(self.engine) as session:
+                still = set(
+                    session.scalars(select(PhotoRow.sha256).where(PhotoRow.sha256.in_(some)))
+                )
+            for sha256 in set(some) - still:
+                self.files.forget(sha256)
 
     def delete_run(self, run_id: int) -> None:
         """Removes a run and what it found.
@@ -885,10 +938,9 @@ class SurveyStore:
         """Whether the worker of a run lives: asked of the system here, by its word elsewhere."""
         if not row.worker or row.heartbeat_at is None:
             return False
-        host, _, rest = row.worker.partition(":")
-        process, _, stamp = rest.partition(":")
-        if host == socket.gethostname() and process.isdigit():
-            return bool(stamp) and process_stamp(int(process)) == stamp
+        here = lives_here(row.worker)
+        if here is not None:
+            return here
         now = self._clock()
         if not isinstance(now, datetime):
             with Session(self.engine) as session:
@@ -1092,16 +1144,6 @@ def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> 
     )
 
 
-def worker_name() -> str:
-    """Names this process among all that may work on runs: computer, number, and which of those."""
-    return _worker_name(os.getpid())
-
-
-@cache  # it is asked for with every photo; a forked process has another number
-def _worker_name(process: int) -> str:
-    return f"{socket.gethostname()}:{process}:{process_stamp(process)}"
-
-
 def _kept(row: PhotoRow) -> KeptPhoto:
     source = Source(
         row.name, row.building, row.source_path, row.source_member, error=row.source_error
@@ -1129,6 +1171,14 @@ def _checked_name(name: str) -> str:
 
 def _name_taken(name: str) -> StoreError:
     return StoreError(name, "there is a survey of this name", "choose another name")
+
+
+def _other_zip(path: str) -> StoreError:
+    return StoreError(
+        Path(path).name,
+        "it is no longer the ZIP whose photos this survey has",
+        "give it another name, or begin another survey",
+    )
 
 
 def _no_survey(survey_id: int) -> StoreError:

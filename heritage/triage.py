@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,10 +26,20 @@ import torch
 from PIL import Image
 
 from heritage.duplicates import perceptual_hash
-from heritage.errors import DatabaseAwayError, HeritageError, PhotoError, StoreError
+from heritage.errors import (
+    CheckpointError,
+    DatabaseAwayError,
+    HeritageError,
+    PhotoError,
+    StoreError,
+    first_line,
+    one_line,
+)
 from heritage.exports import encode_jpeg
 from heritage.inspection import Inspection, Inspector
 from heritage.photos import Photo, open_photo
+from heritage.processes import worker_name
+from heritage.sources import can_be_opened
 from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import (
     DONE,
@@ -44,7 +54,6 @@ from heritage.surveys import (
     Run,
     SurveyStore,
     answers_alike,
-    worker_name,
 )
 
 LOG = logging.getLogger(__name__)
@@ -52,13 +61,19 @@ THUMBNAIL_SIDE_PX = 256
 HEARTBEAT_S = 1.0
 PULSE_S = SILENT_S / 6
 MOST_TRIES = 3
+MOST_BROKEN = 3  # photos in a row that end in what was not foreseen, before it is not their fault
 AWAY_S = 300.0  # how long a database that does not answer is waited for
 GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
+NO_MEMORY = "it needs more memory than there is; close other programs, or save a smaller copy"
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A photo read and inspected; without a finding where another with the same bytes has it."""
+    """A photo read and inspected; without a finding where another with the same bytes has it.
+
+    Attributes:
+        broken: What came of it, reason and advice, where that was not foreseen.
+    """
 
     kept: KeptPhoto
     sha256: str = ""
@@ -66,6 +81,7 @@ class _Read:
     photo: Photo | None = None
     near: str = ""
     finding: Finding | None = None
+    broken: str = ""
 
 
 def triage(
@@ -92,8 +108,8 @@ def triage(
         The run as it ended: done, stopped by a user, or still another's.
 
     Raises:
-        HeritageError: The checkpoint is gone or the disk is full; the run is marked failed and
-            can be resumed. Or the database stayed away.
+        HeritageError: The checkpoint is gone or fails at every photo, or the disk is full; the run
+            is marked failed and can be resumed. Or the database stayed away.
     """
     me = worker_name()
     before = store.run(run_id).status
@@ -212,21 +228,30 @@ def _work(
     died: bool,
 ) -> str:
     answered = store.inspected(run.id)
-    done, failed = run.done, run.failed
+    done, failed, broken = run.done, run.failed, 0
+    ahead: deque[Future[_Read]] = deque()
     last = time.monotonic()
     worked = run.seconds
     with ThreadPoolExecutor(max_workers=threads()) as pool:
         pending = _pending(store, run.id)
         suspects = islice(pending, 2 * threads() + 2) if died else ()
-        for read in chain(_one_by_one(reader, suspects), _in_order(pool, reader, pending)):
+        for read in chain(_one_by_one(reader, suspects), _in_order(pool, reader, pending, ahead)):
+            if not (read.broken or read.finding or read.sha256 in answered):
+                read = reader.inspect(read)
+            if read.broken and read.sha256 not in answered:
+                wait(ahead)  # so that nothing else takes memory meanwhile
+                read = reader.read(read.kept, again=True)
             twin = answered.get(read.sha256)
             if twin is not None:
                 finding: Finding | int = twin
             else:
-                finding = read.finding or reader.inspect(read)
+                finding = read.finding or Finding(error=read.broken)
                 if not finding.error:
                     answered[read.sha256] = read.kept.id
                 failed += bool(finding.error)
+                broken = broken + 1 if read.broken else broken if finding.error else 0
+                if broken == MOST_BROKEN:
+                    raise _broken(run, read.broken)
             if not store.record(run.id, read.kept.id, _facts(read), finding, worker=worker_name()):
                 return STOPPED  # taken for dead, as after a long silence, and followed by another
             if read.photo and read.suffix:
@@ -268,10 +293,12 @@ def share_cores() -> None:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, reader: _Reader, photos: Iterable[KeptPhoto]
+    pool: ThreadPoolExecutor,
+    reader: _Reader,
+    photos: Iterable[KeptPhoto],
+    ahead: deque[Future[_Read]],
 ) -> Iterator[_Read]:
     """Reads a few photos ahead and hands them out in their order; memory stays flat."""
-    ahead: deque[Future[_Read]] = deque()
     try:
         for photo in photos:
             ahead.append(pool.submit(reader.read, photo))
@@ -317,17 +344,36 @@ class _Reader:
         self.run_id, self.detail = run.id, run.detail
         self._taken, self._taking = set(store.inspected(run.id)), Lock()
 
-    def read(self, kept: KeptPhoto) -> _Read:
-        """Reads and inspects one photo; what is wrong with it is told in the finding.
+    def read(self, kept: KeptPhoto, *, again: bool = False) -> _Read:
+        """Reads and inspects one photo; what is wrong with it is told in the finding, and what
+        nobody foresaw, as a lack of memory, in `broken`.
+
+        Args:
+            again: Inspect it although another with the same bytes is.
 
         Raises:
             OSError: The store cannot be written.
         """
+        try:
+            read, pixels = self._decoded(kept)
+        except (HeritageError, OSError):
+            raise
+        except Exception as error:
+            return _Read(kept, kept.sha256, kept.suffix, broken=_unforeseen(error))
+        if pixels is None:
+            return read
+        with self._taking:
+            first = read.sha256 not in self._taken
+            self._taken.add(read.sha256)
+        return self.inspect(read, pixels) if first or again else read
+
+    def _decoded(self, kept: KeptPhoto) -> tuple[_Read, np.ndarray | None]:
+        """A photo brought into the store, and its pixels; none where it cannot be read."""
         sha256, suffix = kept.sha256, kept.suffix
         try:
             data = self.store.photo_bytes(kept, self.root)
         except PhotoError as error:
-            return _Read(kept, sha256, suffix, finding=failure(error))
+            return _Read(kept, sha256, suffix, finding=failure(error)), None
         try:
             photo = open_photo(data, kept.name)
             sha256 = photo.sha256
@@ -338,27 +384,43 @@ class _Reader:
             suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
             if suffix:
                 self.store.files.keep(data, sha256, suffix)
-            return _Read(kept, sha256, suffix, finding=failure(error))
+            return _Read(kept, sha256, suffix, finding=failure(error)), None
         if suffix:
             self.store.files.keep(data, sha256, suffix)
         small = thumbnail(pixels)
         self.store.files.keep_thumbnail(sha256, encode_jpeg(small, quality=80))
-        read = _Read(kept, sha256, suffix, photo, f"{perceptual_hash(small):016x}")
-        with self._taking:
-            first = sha256 not in self._taken
-            self._taken.add(sha256)
-        if not first:
-            return read
-        whole = self.inspector.answer(photo, pixels)
-        return replace(read, finding=self._finding(photo, whole))
+        return _Read(kept, sha256, suffix, photo, f"{perceptual_hash(small):016x}"), pixels
 
-    def inspect(self, read: _Read) -> Finding:
-        """Inspects a photo whose twin, further on, was quicker to be read and is not done yet."""
-        assert read.photo is not None
-        return self._finding(read.photo, self.inspector.inspect(read.photo))
+    def inspect(self, read: _Read, pixels: np.ndarray | None = None) -> _Read:
+        """Inspects a photo; without its pixels one whose twin, further on, was quicker to be read
+        and is not done yet."""
+        photo, ask = read.photo, self.inspector
+        assert photo is not None
+        try:
+            whole = ask.inspect(photo) if pixels is None else ask.answer(photo, pixels)
+            return replace(read, finding=finding_of(ask, photo, whole, detail=self.detail))
+        except (HeritageError, OSError):
+            raise
+        except Exception as error:
+            return replace(read, broken=_unforeseen(error))
 
-    def _finding(self, photo: Photo, whole: Inspection) -> Finding:
-        return finding_of(self.inspector, photo, whole, detail=self.detail)
+
+def _unforeseen(error: Exception) -> str:
+    """Reason and advice of what befell one photo; ONNX Runtime's errors have no kind of theirs."""
+    LOG.warning("photo broke off", exc_info=error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error).lower():
+        return NO_MEMORY
+    told = one_line(first_line(error))
+    return f"it could not be read by the backbone ({told}); save it anew with another program"
+
+
+def _broken(run: Run, words: str) -> CheckpointError:
+    reason = words.partition("; ")[0]
+    return CheckpointError(
+        run.checkpoint,
+        f"it failed at {MOST_BROKEN} photos in a row, the last time because {reason}",
+        "see to memory and GPU, and resume; if it is the photos, save smaller copies of them",
+    )
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -397,6 +459,8 @@ def _facts(read: _Read) -> PhotoFacts | None:
     if not read.sha256:
         return None
     photo = read.photo
+    if photo is None and read.broken:
+        return None  # what is known of it already stays
     if photo is None:
         return PhotoFacts(read.sha256, read.suffix)
     return PhotoFacts(read.sha256, read.suffix, perceptual_hash=read.near, **told_by(photo))
@@ -418,6 +482,18 @@ def failure(error: PhotoError) -> Finding:
     """The error without the name, which stands in its own column."""
     LOG.info("photo refused", extra={"reason": error.reason})
     return Finding(error=f"{error.reason}; {error.advice}")
+
+
+def readable_failures(store: SurveyStore, run_id: int) -> list[int]:
+    """Photos a run could not read whose files may be others by now, or are there again.
+
+    What brought the program down is not among them.
+    """
+    return [
+        photo.id
+        for photo, error in store.failures(run_id)
+        if error != GIVEN_UP and can_be_opened(photo.source)
+    ]
 
 
 def work_off(store: SurveyStore, *, root: Path | None = None) -> None:

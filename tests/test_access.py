@@ -15,6 +15,7 @@ PAGES = ["app.py", *(f"pages/{path.name}" for path in sorted((ROOT / "pages").gl
 READING = {
     *("close", "surveys", "survey", "find_survey", "photo", "twins", "photo_bytes", "buildings"),
     *("run", "runs", "unfinished_runs", "pending", "inspected", "alive", "state", "rows", "heat"),
+    "failures",
     *("has_verdicts", "verdicts", "visits", "readers", "leftovers"),
 }
 WORKERS = {"settle_incoming", "record", "claim", "heartbeat", "release"}

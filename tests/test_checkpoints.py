@@ -5,12 +5,14 @@ import json
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from filelock import FileLock
 from helpers import crack_photo, save_untrained
 
 from heritage import Inspector
@@ -21,9 +23,12 @@ from heritage.checkpoints import (
     load_features,
     round_as_stored,
     save_checkpoint,
+    save_pointer,
+    update_card,
 )
 from heritage.classifiers import build_classifier, parameter_count
 from heritage.errors import CheckpointError
+from heritage.pointing import PointingHead, tap_points
 
 
 @pytest.fixture
@@ -336,6 +341,51 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(stored, monkeypatch, pa
     with pytest.raises(OSError):
         save_untrained(stored, "mobilenet_v2")
     assert path.read_bytes() == old
+
+
+@pytest.fixture
+def head():
+    backbone = get_backbone("mobilenet_v2")
+    return PointingHead(tap_points(build_classifier(backbone).features, backbone)[1]).eval()
+
+
+def test_of_two_commands_on_one_checkpoint_neither_undoes_the_other(stored, head):
+    begun = load_checkpoint("mobilenet_v2", stored).card
+    pointed = save_pointer(begun, head, {"command": "one"}, stored)
+    scored = replace(begun, temperature=1.5, speed={"ratio": 0.5, "peer": "Grad-CAM"}, licence="x")
+    update_card(scored, ["temperature"], stored)
+    now = load_checkpoint("mobilenet_v2", stored).card
+    assert now == replace(pointed, temperature=1.5)
+    again = save_pointer(begun, head, {"command": "two"}, stored)
+    assert again == replace(now, pointing=now.pointing | {"command": "two"})
+    assert load_checkpoint("mobilenet_v2", stored).card == again
+
+
+def test_what_was_found_is_not_written_to_weights_trained_anew(stored, head):
+    begun = load_checkpoint("mobilenet_v2", stored).card
+    save_untrained(stored, "mobilenet_v2")
+    before = {path.name: path.read_bytes() for path in stored.iterdir()}
+    for write in (
+        lambda: update_card(replace(begun, temperature=1.5), ["temperature"], stored),
+        lambda: save_pointer(begun, head, {}, stored),
+    ):
+        with pytest.raises(CheckpointError, match=r"trained anew meanwhile.*give the command"):
+            write()
+    assert {path.name: path.read_bytes() for path in stored.iterdir()} == before
+
+
+def test_who_writes_a_card_waits_for_who_is_writing_it(stored):
+    begun = read_card(stored / "mobilenet_v2.json")
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(stored / ".mobilenet_v2.lock"):
+            writing = pool.submit(
+                update_card, replace(begun, temperature=1.5), ["temperature"], stored
+            )
+            assert not wait([writing], timeout=0.5).done
+            change_card(stored, licence="CC0")
+        written = writing.result(30)
+    assert (written.temperature, written.licence) == (1.5, "CC0")
+    assert read_card(stored / "mobilenet_v2.json") == written
 
 
 @pytest.mark.parametrize("name", ["../x", "sub/x", "..", ".", "", "a\\b", "/x", "x\0", "C:x"])

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from PIL import Image
 
 from heritage.backbones import BACKBONES
 from heritage.bands import BandThresholds
-from heritage.cards import read_card
+from heritage.cards import read_card, write_card
 from heritage.classifiers import parameters_when_built
 from heritage.cli import main
 from heritage.figures import percent_text
 from heritage.inspection import Inspection, Inspector
+from heritage.methods import METHODS
 from heritage.training.config import TrainingConfig
 
 SCRATCH = ["--init", "scratch", "--epochs", "1", "--batch-size", "4"]
@@ -86,6 +87,14 @@ def test_inspect_scans_in_detail_and_makes_other_heat_maps(run, photo, weights_d
     ]
     assert plain["damage_percent"] == scan["damage_percent"] == layer["damage_percent"]
     assert "about" in run(*command, "--detail")[2]  # the time it will take
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_heat_map_that_a_detail_scan_would_not_make_is_wrong_use(run, photo, weights_dir, method):
+    given = ("inspect", photo, "--weights", weights_dir, "--detail", "--heat-map", method)
+    status, out, err = run(*given)
+    assert (status, out) == (2, "")
+    assert "--detail makes a heat map of its own" in err and "leave one of them out" in err
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
@@ -343,6 +352,33 @@ def test_cards_are_updated_only_from_a_validation_split(run, toy_data, weights_d
         "test": 18,
     }
     assert card.sha256 == read_card(weights_dir / "mobilenet_v2.json").sha256
+
+
+def test_updating_a_card_leaves_what_another_command_wrote_meanwhile(
+    run, toy_data, weights_dir, tmp_path
+):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    photos = sorted(toy_data.rglob("*.jpg"))
+    lines = (f"{path.relative_to(toy_data)},{path.parts[-3]},validation" for path in photos)
+    (toy_data / "manifest.csv").write_text("\n".join(["path,label,split", *lines]))
+    card = read_card(folder / "mobilenet_v2.json")
+    speed = {"ratio": 0.5, "peer": "Grad-CAM"}
+
+    def meanwhile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "score":
+            sys.setprofile(None)
+            write_card(replace(card, licence="CC0", speed=speed, temperature=9.0), folder)
+
+    sys.setprofile(meanwhile)
+    try:
+        status, *_ = run("evaluate", toy_data, "--weights", folder, "--update-cards")
+    finally:
+        sys.setprofile(None)
+    now = read_card(folder / "mobilenet_v2.json")
+    assert status == 0
+    assert (now.licence, now.speed) == ("CC0", speed)
+    assert now.metrics["validation"]["n"] == 24
+    assert now.temperature != 9.0
 
 
 def test_python_m_heritage_tells_its_commands():

@@ -337,6 +337,8 @@ def test_without_ray_the_command_says_what_to_install_and_the_local_engine_works
         ["--engine", "ray"],
         ["--engine", "ray", "--out", "answers", "--pdf", "out.pdf"],
         ["--engine", "ray", "--out", "answers", "--survey", "Spring"],
+        ["--engine", "ray", "--out", "answers", "--csv", "out.csv", "--site", "Old town"],
+        ["--engine", "ray", "--out", "answers", "--csv", "out.csv", "--date", "2026-04-02"],
         ["--engine", "ray", "--out", "answers", "--photos-per-file", "0"],
         ["--engine", "ray", "--out", "answers", "another"],
         ["--csv", "out.csv", "--out", "answers"],

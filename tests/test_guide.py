@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from heritage.bands import BANDS, BandThresholds
 from heritage.cli import _parser
 from heritage.photos import SUFFIXES, Limits
-from heritage.spreadsheets import COLUMNS, band_range
+from heritage.spreadsheets import COLUMNS, MOST_OVERLAYS, MOST_PICTURED, band_range
 from heritage.web import priority_table
 from heritage.web.guide import GUIDE, anchor, guide_parts
 
@@ -119,3 +119,9 @@ def test_the_page_shows_it_all():
     shown = [element.value for element in app.markdown]
     assert "\n".join(f"- [{heading}](#{anchor(heading)})" for heading in headings) in shown
     assert "`sha256`" in "".join(shown) and "![" not in "".join(shown)
+
+
+def test_the_numbers_of_pictures_that_leave_are_those_of_the_program():
+    told = dict(rows(section("Hand the survey on")))
+    assert f"the first {MOST_PICTURED} urgent" in told["Report (PDF)"]
+    assert f"the first {MOST_OVERLAYS} urgent" in told["Everything (ZIP)"]

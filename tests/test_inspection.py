@@ -10,7 +10,7 @@ from PIL import Image
 from heritage import Inspector
 from heritage.bands import BandThresholds
 from heritage.errors import CheckpointError, PhotoError
-from heritage.exports import inspection_json, overlay_png, safe_stem
+from heritage.exports import inspection_json, overlay_png, safe_name, safe_stem
 from heritage.photos import open_photo
 
 KEYS = [
@@ -164,8 +164,21 @@ def test_boxes_are_drawn_where_the_regions_are(inspector):
     "name", ["../../etc/passwd", "a/b\\c.jpg", "\x00.jpg", "...", "=cmd.jpg", "x" * 300 + ".jpg"]
 )
 def test_no_name_leads_out_of_the_folder(name):
-    stem = safe_stem(name)
-    assert stem
-    assert not set(stem) & set("/\\\x00=")
-    assert not stem.startswith(".")
-    assert len(stem) <= 80
+    for stem in (safe_stem(name), safe_name(name)):
+        assert stem
+        assert not set(stem) & set("/\\\x00=")
+        assert not stem.startswith(".")
+        assert len(stem) <= 80
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("St. Anna", "St._Anna"),
+        ("06.05.2026 Kirche", "06.05.2026_Kirche"),
+        ("Haus 5/7", "Haus_5_7"),
+        (f"{'x' * 79}. tower", "x" * 79),
+    ],
+)
+def test_the_dots_and_slashes_of_a_name_that_is_no_files_end_nothing(name, safe):
+    assert safe_name(name) == safe

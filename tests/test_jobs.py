@@ -3,15 +3,18 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock
 from helpers import wait_until
 
 from heritage.cards import read_card
 from heritage.errors import CheckpointError, TrainingError
+from heritage.processes import named, process_stamp
 from heritage.training import jobs
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
@@ -110,7 +113,7 @@ def test_a_name_that_is_taken_or_leaves_the_folder_is_refused(toy_data, tmp_path
 def test_a_run_that_died_by_itself_says_so_and_can_be_resumed(toy_data):
     job = jobs.start(LONG, str(toy_data), "walls")
     wait_until(lambda: len(job.progress().history) >= 1)
-    os.killpg(job.progress().process, signal.SIGKILL)
+    os.killpg(named(job.progress().worker)[1], signal.SIGKILL)
     wait_until(lambda: job.status() != "running")
     assert job.status() == "failed"
     assert job.error == jobs.ENDED_UNEXPECTEDLY
@@ -119,6 +122,44 @@ def test_a_run_that_died_by_itself_says_so_and_can_be_resumed(toy_data):
     wait_until(lambda: len(job.progress().history) > done)
     job.stop()
     wait_until(lambda: job.status() == "stopped")
+
+
+@pytest.fixture
+def sleeper():
+    """A process that has nothing to do with us, and how it is told from others of its number."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    yield process, process_stamp(process.pid)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("elsewhere:{pid}:{stamp}", "walls: it runs on elsewhere; stop it there"),
+        ("{host}:{pid}:1", "is not known yet; try again"),
+    ],
+)
+def test_a_process_of_the_same_number_on_another_computer_is_left_alone(sleeper, name, words):
+    process, stamp = sleeper
+    worker = name.format(host=socket.gethostname(), pid=process.pid, stamp=stamp)
+    folder = jobs.runs_dir() / "walls"
+    folder.mkdir(parents=True)
+    job = jobs.Job("walls", "data", TINY, "out", "", folder)
+    (folder / jobs.PROGRESS).write_text(json.dumps({"history": [], "worker": worker}))
+    with FileLock(folder / jobs.LOCK):
+        with pytest.raises(TrainingError, match=words):
+            job.stop()
+        assert process.poll() is None
+        assert not (folder / jobs.STOPPED).exists(), "nobody has stopped it"
+    assert process_stamp(process.pid) == stamp
+
+
+def test_what_an_earlier_version_reported_is_still_read():
+    folder = jobs.runs_dir() / "walls"
+    folder.mkdir(parents=True)
+    (folder / jobs.PROGRESS).write_text('{"history": [], "seconds": 7.5, "process": 12}')
+    assert jobs.read_progress(folder) == jobs.Progress(seconds=7.5)
 
 
 def test_looking_at_a_run_from_many_sides_does_not_make_it_look_busy(toy_data):

@@ -1,7 +1,9 @@
 """Every page as Streamlit runs it, without a browser."""
 
 import gc
+import json
 import weakref
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from streamlit.testing.v1 import AppTest
 
 from heritage.cards import list_cards
 from heritage.figures import percent_text
-from heritage.methods import METHODS
+from heritage.inspection import Inspection
+from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
+from heritage.training.config import TrainingConfig
 from heritage.web import inspection_view, models, training_view
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -384,3 +388,42 @@ def test_no_more_models_stay_loaded_than_are_meant_to(tmp_path, monkeypatch):
     gc.collect()
     there = [number for number, reference in enumerate(loaded) if reference() is not None]
     assert there == [2, 3, 4], "the ones used last"
+
+
+def test_a_scan_by_a_head_that_was_taught_anew_is_drawn_anew():
+    card = list_cards()[0]
+    again = replace(card, pointing={"sha256": "b" * 64, "hot": 0.5})
+    before, after = (
+        Inspection(
+            *("wall.jpg", "a" * 64, 80, 80, card.name, 90.0, 10.0, "Urgent", False, True, ()),
+            *(None, None, None, None, ()),
+            grid=grid.astype(np.float32),
+            method=DETAIL_SCAN,
+            absolute=True,
+        )
+        for grid in (np.eye(8), 1 - np.eye(8))
+    )
+    shown = models.heat_url(before, card, 2, colour_map="jet", hot_only=False)
+    assert models.heat_url(before, card, 2, colour_map="jet", hot_only=False) == shown
+    assert models.heat_url(after, again, 2, colour_map="jet", hot_only=False) != shown
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_a_failed_run_shows_the_end_of_its_log_but_not_to_visitors_of_a_server(
+    own_runs, tmp_path, monkeypatch, server
+):
+    folder = tmp_path / "runs" / "walls"
+    folder.mkdir(parents=True)
+    job = jobs.Job("walls", "photos", TrainingConfig(), "weights", "2026-05-06", folder)
+    values = {key: value for key, value in asdict(job).items() if key != "folder"}
+    (folder / jobs.JOB).write_text(json.dumps(values))
+    lines = [f"line {n} of <b>{tmp_path}</b>" for n in range(100)]
+    (folder / jobs.LOG).write_text("\n".join(lines))
+    if server:
+        monkeypatch.setenv("HERITAGE_PHOTO_ROOT", str(tmp_path))
+    app = page("pages/5_Train.py")
+    assert not app.exception
+    told = "\n".join(code.value for code in app.code)
+    assert (lines[-1] in told) is not server
+    assert lines[50] not in told
+    assert not server or str(tmp_path) not in told + texts(app)

@@ -13,7 +13,7 @@ from heritage.cards import ModelCard
 from heritage.exports import encode_jpeg
 from heritage.overlays import Region
 from heritage.priority import PriorityRow, ranked
-from heritage.report import priority_pdf
+from heritage.report import _damage_chart, priority_pdf
 from heritage.spreadsheets import SurveyFacts
 
 THRESHOLDS = BandThresholds()
@@ -94,7 +94,7 @@ def test_every_page_tells_its_number_and_the_date_of_the_report():
     for number, page in enumerate(pdf, start=1):
         text = " ".join(page.get_textpage().get_text_range().split())
         assert f"Page {number} of {len(pdf)}" in text
-        assert "Report of 2026-11-21" in text
+        assert "Report of 2026-11-21 (UTC)" in text
 
 
 def test_an_urgent_photo_is_shown_with_all_that_is_known_of_it():
@@ -115,7 +115,7 @@ def test_an_urgent_photo_is_shown_with_all_that_is_known_of_it():
         "▲ Urgent",
         "Affected area 12.5 % of the photo, 1 hot area",
         "Verdict: damaged",
-        "Anna · 2026-11-16 09:12",
+        "Anna · 2026-11-16 09:12 UTC",
         "Monitor with a gauge.",
         "Dark photo: damage may hide in the shadow.",
     ):
@@ -201,8 +201,8 @@ def test_photos_that_all_failed_are_listed_with_their_reasons():
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_breaks_neither_the_layout_nor_the_log(text, caplog):
     row = replace(ROW, photo=text, building=text, note=text, verdict="damaged", verdict_by=text)
-    row = replace(row, warnings=(text,) * 9, taken_at=text, duplicate_of=text)
-    rows = [row, replace(row, verdict="", error=text, damage_percent=None)]
+    row = replace(row, warnings=(text,) * 9, taken_at=text)
+    rows = [row, replace(row, verdict="", error=text, damage_percent=None, duplicate_of=text)]
     survey = replace(SURVEY, name=text, site=text, date=text, checkpoint_title=text, made_at=text)
     card = replace(CARD, name=text, limits=(text,) * 9, licence=text)
     with caplog.at_level(logging.WARNING):
@@ -253,3 +253,23 @@ def test_reports_made_at_the_same_time_are_whole():
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: text_of(report(rows)), range(4)))
     assert made == [alone] * 4
+
+
+def test_copies_count_once_and_their_pictures_are_shown_once():
+    found = replace(ROW, verdict="damaged")
+    copies = [replace(found, photo=f"copy{n}.jpg", duplicate_of=ROW.photo) for n in range(2)]
+    asked = []
+    pdf = report([found, *copies], overlay=lambda row: asked.append(row.photo))
+    assert asked == [ROW.photo]
+    first = " ".join(pdf[0].get_textpage().get_text_range().split())
+    assert "▲ Urgent 1 85 % and above" in first
+    assert "Below, copies count once: 2 fewer." in first
+    assert "copy1.jpg" in text_of(pdf)
+
+
+def test_the_chart_of_damage_counts_copies_once():
+    copy = replace(ROW, photo="copy.jpg", duplicate_of=ROW.photo)
+    alone, both = (
+        _damage_chart(ranked(rows, THRESHOLDS), THRESHOLDS) for rows in ([ROW], [ROW, copy])
+    )
+    assert alone == both

@@ -146,6 +146,15 @@ def test_what_is_no_photo_is_counted_and_not_listed(tmp_path):
     assert listing.left_out == len(others) + 4
 
 
+def test_the_pictures_a_triage_keeps_are_no_photos_of_a_visit(tmp_path):
+    put(tmp_path / "1.jpg")
+    put(tmp_path / "out.csv.unfinished" / "thumbnails" / "ab" / "abc.jpg")
+    put(tmp_path / "unfinished" / "2.jpg")
+    listing = list_folder(tmp_path)
+    assert [source.photo for source in listing.sources] == ["1.jpg", "unfinished/2.jpg"]
+    assert listing.left_out == 1
+
+
 def test_a_hidden_folder_is_not_looked_into_and_counts_once(tmp_path):
     for name in (".cache/1.jpg", ".cache/2.jpg", "@eaDir/3.jpg", "__MACOSX/4.jpg"):
         put(tmp_path / name)
@@ -642,6 +651,17 @@ def test_a_zip_replaced_after_listing_gives_no_other_photo(tmp_path):
     assert read_source(second) == b"newer"
     made.unlink()
     assert "2.jpg: there is no such file" in refusal(read_source, second)
+
+
+def test_of_a_zip_replaced_after_listing_the_folders_count_too(tmp_path):
+    path = zipped(tmp_path / "visit.zip", [("chapel/0.jpg", b"chapel"), ("mill/0.jpg", b"mill")])
+    chapel, mill = list_zip(path).sources
+    labelled = list_files([path, tmp_path / "gone.jpg"]).sources[1]
+    assert (labelled.photo, read_source(labelled)) == ("visit/chapel/0.jpg", b"chapel")
+    zipped(path, [("mill/0.jpg", b"mill"), ("the mill/0.jpg", b"another mill")])
+    for source in (chapel, mill, labelled):
+        with pytest.raises(PhotoError, match="no longer the one that was listed"):
+            read_source(source)
 
 
 def test_reading_from_a_large_zip_costs_no_more_per_photo(tmp_path):

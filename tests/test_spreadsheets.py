@@ -24,6 +24,7 @@ from heritage.spreadsheets import (
     TONES,
     SurveyFacts,
     agreement_lines,
+    band_counts,
     by_building,
     priority_csv,
     priority_geojson,
@@ -196,7 +197,6 @@ def test_excel_gets_numbers_dates_and_the_band_in_word_icon_and_colour():
     assert row["Damage %"].value == 91.25
     assert row["Damage %"].number_format.endswith("0.0")
     assert row["Taken at"].value == datetime(2026, 11, 14, 10, 2, 12)
-    assert row["Verdict at"].value == datetime(2026, 11, 16, 9, 12)
     assert row["Band"].value == "▲ Urgent"
     assert row["Band"].fill.fgColor.rgb == f"FF{TONES['red'].fill[1:]}"
     assert row["Unsure"].value is True
@@ -361,3 +361,21 @@ def test_exports_need_neither_torch_nor_streamlit():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_copies_count_once_in_all_that_is_counted_by_band():
+    copy = replace(FULL, photo="copy", duplicate_of=FULL.photo)
+    rows = rows_of(FULL, copy, replace(copy, building="mill"), FAILED)
+    assert [row.photo for row in urgent_rows(rows)] == [FULL.photo]
+    assert band_counts(rows) == {"Urgent": 1, "High": 0, "Watch": 0, "Sound": 0}
+    sheet = read_xlsx(rows)["Summary"]
+    lines = [[cell.value for cell in line] for line in sheet.iter_rows()]
+    assert ["tower", 2, 1, 0, 0, 0, 1, 91.25, 1] in lines
+    assert ["mill", 0, 0, 0, 0, 0, 0, "–", 0] in lines
+    assert ["– copies (once in the bands)", 2] in [line[:2] for line in lines]
+
+
+def test_moments_by_our_own_clock_say_that_they_are_utc():
+    book = read_xlsx(rows_of(FULL))
+    assert by_heading(book["Priority"], 2)["Verdict at, UTC"].value == datetime(2026, 11, 16, 9, 12)
+    assert "2026-11-21 10:53 UTC" in values(book["Summary"])

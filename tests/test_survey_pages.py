@@ -1,10 +1,12 @@
 """Triage and Surveys as Streamlit runs them, without a browser."""
 
+import hashlib
 import io
+import re
 import shutil
 import zipfile
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from heritage.bands import BandThresholds
 from heritage.cards import read_card, weights_dir
 from heritage.handover import Handover
 from heritage.sources import list_folder
+from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
 from heritage.store.tables import InspectionRow, PhotoRow
 from heritage.surveys import DONE, SurveyStore
 from heritage.triage import triage
@@ -433,3 +436,217 @@ def test_a_chosen_survey_stays_chosen_when_another_comes_in_above_it(kept):
     kept.delete_survey(kept.find_survey("Chosen").id)
     app.run()
     assert app.session_state["surveys"]["selection"]["rows"] == []
+
+
+def test_a_third_run_begins_and_is_the_one_shown(kept, spring):
+    survey, first = spring
+    second = kept.create_run(survey.id, card())
+    kept.ask_to_stop(second.id)
+    app = view(page("2_Triage.py", survey=survey.id), "Runs")
+    app.toggle(key="triage_detail").set_value(True).run()
+    button(app, "Read with this backbone").click().run()
+    assert not app.exception
+    third = kept.runs(survey.id)[0]
+    assert third.id not in (first.id, second.id)
+    assert app.session_state["survey_run"] == third.id
+    wait_until(lambda: kept.run(third.id).status == DONE)  # it was started, too
+
+
+@pytest.fixture
+def twins(kept):
+    """A read survey of two photos with the same bytes."""
+    survey = kept.create_survey("Twins")
+    data = crack_photo(seed=5)
+    for name in ("a.jpg", "again.jpg"):
+        kept.add_upload(survey.id, name, "", data, hashlib.sha256(data).hexdigest(), "jpg")
+    run = kept.create_run(survey.id, card())
+    triage(kept, run.id)
+    return survey, [row.photo_id for row in kept.rows(run.id)]
+
+
+def look_at(app, photo_id):
+    app.session_state["chosen_photo"] = photo_id
+    return app.run()
+
+
+def test_a_note_given_elsewhere_is_not_overwritten_by_an_empty_field(kept, twins):
+    survey, (one, other) = twins
+    app = look_at(page("2_Triage.py", survey=survey.id), other)
+    look_at(app, one)
+    app.text_area[0].set_value("salt").run()
+    button(app, "Damaged").click().run()
+    look_at(app, other)
+    assert app.text_area[0].value == "salt", "what was said of its twin"
+    kept.give_verdict([one, other], "sound", "old repair", "a colleague")
+    app.run()
+    assert app.text_area[0].value == "old repair"
+    button(app, "Unsure").click().run()
+    assert not app.exception
+    assert [kept.verdicts(n)[0].note for n in (one, other)] == ["old repair"] * 2
+
+
+def test_a_note_that_is_not_saved_yet_waits_until_its_photo_is_judged(kept, twins):
+    survey, (one, other) = twins
+    app = look_at(page("2_Triage.py", survey=survey.id), one)
+    app.text_area[0].set_value("salt").run()
+    look_at(app, other)
+    look_at(app, one)
+    assert app.text_area[0].value == "salt"
+    look_at(app, other)
+    button(app, "Sound").click().run()
+    look_at(app, one)
+    assert app.text_area[0].value == "", "a verdict on one is one on its twin"
+
+
+def test_copies_count_once_above_the_table_and_in_the_list_of_surveys(kept, twins):
+    survey, _ = twins
+    app = page("2_Triage.py", survey=survey.id)
+    counts = next(m.value for m in app.markdown if "-badge[Duplicates]" in m.value)
+    assert sum(int(n) for n in re.findall(r"badge\[[^D]+?\] \*\*(\d+)\*\*", counts)) == 1
+    listed = page("3_Surveys.py").dataframe[0].value.iloc[0]
+    assert sum(count for name, count in listed.items() if name[0] in "▲◆●○") == 1
+
+
+@pytest.mark.parametrize("name", ["Table", "Pictures"])
+def test_filters_and_order_outlast_a_look_at_another_view(kept, spring, name):
+    survey, _ = spring
+    app = view(page("2_Triage.py", survey=survey.id), name)
+    wanted = {"find_text": "chapel", "find_buildings": ["chapel"], "find_damage_percent": (0, 99)}
+    for key, value in (wanted | {"find_order": "Building and name"}).items():
+        app.session_state[key] = value
+    app.run()
+    view(app, "Charts")
+    app.run()
+    view(app, name)
+    assert not app.exception
+    assert {key: app.session_state[key] for key in wanted} == wanted
+    assert next(s for s in app.selectbox if s.label == "Order").value == "Building and name"
+
+
+def test_a_filter_by_a_building_that_is_called_otherwise_by_now_goes(kept, spring):
+    survey, run = spring
+    app = page("2_Triage.py", survey=survey.id)
+    app.session_state["find_buildings"] = ["mill"]
+    app.run()
+    view(app, "Settings")
+    mill = [row.photo_id for row in kept.rows(run.id) if row.building == "mill"]
+    kept.rename_building(survey.id, mill, "bridge")
+    view(app, "Table")
+    assert not app.exception
+    assert len(app.dataframe[0].value) == 7
+
+
+def test_the_page_of_the_pictures_outlasts_a_look_at_one_of_them(kept):
+    survey = thousands(kept, 60)
+    app = view(page("2_Triage.py", survey=survey.id), "Pictures")
+    app.number_input(key="pictures_page").set_value(2).run()
+    next(b for b in app.button if str(b.key).startswith("open_")).click().run()
+    app.run()
+    button(app, "Back to the pictures").click().run()
+    assert not app.exception
+    assert app.number_input(key="pictures_page").value == 2
+
+
+def test_a_visit_can_be_of_any_day_since_there_are_photos(kept):
+    long_ago = date(1905, 5, 1)
+    app = page("2_Triage.py")
+    app.date_input[0].set_value(long_ago).run()
+    assert not app.exception
+    assert app.date_input[0].min == date(1826, 1, 1)
+    assert date.today() < app.date_input[0].max < date.today() + timedelta(days=3)
+    survey = thousands(kept, 1)
+    kept.edit_survey(survey.id, name="Old", visited_on=date(1820, 1, 1))
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    assert not app.exception
+    assert app.date_input[0].value == app.date_input[0].min == date(1820, 1, 1)
+    app.date_input[0].set_value(long_ago).run()
+    button(app, "Save").click().run()
+    assert kept.survey(survey.id).visited_on == long_ago
+
+
+def add(app, *files):
+    app.file_uploader[0].set_value([(name, data, "image/jpeg") for name, data in files])
+    app.run()
+    return button(app, "Add them").click().run()
+
+
+def test_photos_before_a_torn_zip_are_added_and_read_and_the_zip_goes(kept, spring):
+    survey, run = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    add(app, ("a.jpg", crack_photo(seed=8)), ("torn.zip", b"PK\3\4 and no more"))
+    assert not app.exception
+    assert "torn\\.zip" in app.error[0].value
+    assert not [path for path in kept.folder.glob("incoming/*/*") if path.is_file()]
+    wait_until(lambda: kept.run(run.id).status == DONE and kept.run(run.id).done == 8)
+
+
+def test_adding_says_how_many_photos_were_new(kept, spring):
+    survey, run = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    photo = ("a.jpg", crack_photo(seed=8))
+    add(app, photo)
+    assert [toast.value for toast in app.toast] == ["1 photo added"]
+    wait_until(lambda: kept.run(run.id).done == 8)
+    add(app, photo)
+    assert not app.exception
+    assert "Nothing new in these files." in texts(app)
+    assert kept.survey(survey.id).photos == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("06.05.2026 Kirche/1.jpg", "06.05.2026 Kirche"), ("St. Anna 1.5.zip", "St. Anna 1.5")],
+)
+def test_a_survey_is_called_like_its_folder_or_zip(given, name):
+    app = page("2_Triage.py")
+    app.file_uploader[0].set_value([(given, crack_photo(), "image/jpeg")]).run()
+    assert not app.exception
+    field = next(t for t in app.text_input if t.label == "Name of the survey")
+    assert field.placeholder == name
+
+
+def test_verdicts_on_photos_that_cannot_be_read_are_said_to_be_left_out(kept, spring):
+    survey, run = spring
+    for row in kept.rows(run.id):
+        kept.give_verdict([row.photo_id], "damaged")
+    app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+    assert "could not be read: 1 photo with a verdict" in texts(app)
+
+
+def test_inspect_says_which_band_a_photo_has_in_its_survey(kept, spring):
+    survey, run = spring
+    kept.edit_survey(survey.id, thresholds=BandThresholds(0, 0, 0))
+    row = kept.rows(run.id)[0]
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.query_params["survey"] = str(survey.id)
+    app.switch_page("pages/2_Triage.py").run()
+    look_at(app, row.photo_id)
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    assert not app.exception
+    assert app.metric[0].label == "Damage"
+    assert "in the survey Spring, whose bands were moved, the photo is :red-badge" in texts(app)
+
+
+def test_a_full_disk_is_told_where_files_are_to_leave(kept, spring, monkeypatch):
+    survey, _ = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Hand on")
+    assert not app.error
+    monkeypatch.setattr("heritage.store.files.SPARE_BYTES", 2**60)
+    app.run()
+    assert "The disk of this computer is full" in app.error[0].value
+
+
+def test_what_leaves_says_how_many_photos_have_their_picture(kept, spring):
+    survey, _ = spring
+    told = texts(view(page("2_Triage.py", survey=survey.id), "Hand on"))
+    assert f"the first {MOST_PICTURED} urgent photos" in told
+    assert f"the first {MOST_OVERLAYS} urgent photos" in told
+
+
+def test_one_photo_is_not_called_photos(kept):
+    survey = thousands(kept, 1)
+    assert "1 photo" in texts(page("2_Triage.py", survey=survey.id))
+    home = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert "1 photo" in texts(home)
+    assert "1 photos" not in texts(page("2_Triage.py", survey=survey.id)) + texts(home)

@@ -23,7 +23,7 @@ from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError, StoreError
 from heritage.priority import ranked
-from heritage.processes import process_stamp
+from heritage.processes import process_stamp, worker_name
 from heritage.sources import Source
 from heritage.store.database import connect
 from heritage.store.tables import Base
@@ -38,7 +38,6 @@ from heritage.surveys import (
     SurveyStore,
     pack_heat,
     unpack_heat,
-    worker_name,
 )
 
 CARD = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="a" * 64, parameters=1)
@@ -582,3 +581,19 @@ def test_files_that_no_survey_has_are_found_and_no_others(store, survey):
     found = {path.name for path in store.leftovers(idle_s=-1)}
     assert found == {half.name, f"{lost}.jpg"}
     assert len(store.leftovers(idle_s=-1)) == 3
+
+
+def test_archives_that_no_photo_names_are_found_and_no_others(store, survey):
+    def put_aside():
+        path = store.files.incoming(survey.id, 9)
+        path.write_bytes(b"archive")
+        return path
+
+    named, refused = put_aside(), put_aside()
+    half = refused.with_suffix(".partial")
+    half.write_bytes(b"arch")
+    store.add_photos(survey.id, [Source("1.jpg", "", str(named), "1.jpg")])
+    gone = store.files.incoming(survey.id + 1, 9)
+    gone.write_bytes(b"of a survey that was deleted meanwhile")
+    assert store.leftovers() == [], "their rows may be about to be written"
+    assert set(store.leftovers(idle_s=-1)) == {refused, half, gone}

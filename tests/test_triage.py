@@ -1,20 +1,27 @@
 """A triage reads every photo once, whatever becomes of its process, and one bad file is one row."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from helpers import crack_photo, save_untrained, wait_until
+from onnxruntime import InferenceSession
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtError
 from PIL import Image
 
+from heritage.bands import BandThresholds
 from heritage.cards import read_card
 from heritage.cli import main
 from heritage.errors import CheckpointError, HeritageError
@@ -22,9 +29,10 @@ from heritage.handover import Handover, stored_inspection, training_manifest, tr
 from heritage.inspection import Inspector
 from heritage.photos import open_photo
 from heritage.sources import list_files, list_folder
-from heritage.surveys import DONE, FAILED, RUNNING, STOPPED
+from heritage.store.files import UNKNOWN_SUFFIX
+from heritage.surveys import DONE, FAILED, RUNNING, STOPPED, Finding
 from heritage.training.datasets import read_samples
-from heritage.triage import triage, work_off
+from heritage.triage import GIVEN_UP, triage, work_off
 from heritage.worker import LOCK, ensure_worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -253,6 +261,86 @@ def test_where_nothing_can_be_written_the_run_says_so_and_can_go_on(store, run, 
     assert triage(store, run.id, weights=weights_dir).done == 8
 
 
+# --- a photo that the backbone cannot do ------------------------------------------------------
+
+
+class Backbone:
+    """Wraps ONNX Runtime, which breaks where photos are `wide`, as often as `times` says."""
+
+    def __init__(self, monkeypatch, error, times=10**9):
+        self.error, self.left, self.calls = error, times, 0
+        self.real, self.together = InferenceSession.run, []
+        monkeypatch.setattr(InferenceSession, "run", lambda *given: self.run(*given))
+
+    def run(self, session, outputs, given):
+        wide = given["x"].shape[3] > 2 * given["x"].shape[2]
+        self.calls += 1
+        before = self.calls
+        if wide and self.left:
+            self.left -= 1
+            time.sleep(0.5)
+            self.together.append(self.calls > before)
+            raise self.error
+        return self.real(session, outputs, given)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "it needs more memory than there is; "),
+        (torch.OutOfMemoryError("CUDA out of memory"), "it needs more memory than there is; "),
+        (OrtError("Failed to allocate memory for requested buffer"), "it needs more memory"),
+        (RuntimeError("no kernel\nat 0x1"), "it could not be read by the backbone (no kernel); "),
+    ],
+)
+def test_a_photo_that_the_backbone_cannot_do_is_one_row(
+    store, run, photos, weights_dir, monkeypatch, error, words
+):
+    crack_photo(photos / "chapel" / "1.jpg", size=(900, 180), seed=70)
+    Backbone(monkeypatch, error)
+    ended = triage(store, run.id, weights=weights_dir)
+    assert (ended.status, ended.done, ended.failed) == (DONE, 8, 2)
+    rows = {row.photo: row for row in store.rows(run.id)}
+    assert rows["chapel/1.jpg"].error.startswith(words)
+    kept = store.photo(rows["chapel/1.jpg"].photo_id)
+    assert open_photo(store.photo_bytes(kept)).width == 900, "it can still be looked at"
+
+
+def test_what_there_was_no_memory_for_is_tried_once_more_with_nothing_beside_it(
+    store, run, photos, weights_dir, monkeypatch
+):
+    for index in range(12):
+        crack_photo(photos / "tower" / f"{index}.jpg", seed=100 + index)
+    crack_photo(photos / "mill" / "1.jpg", size=(900, 180), seed=70)
+    store.add_photos(run.survey_id, list_folder(photos).sources)
+    backbone = Backbone(monkeypatch, MemoryError(), times=2)
+    ended = triage(store, run.id, weights=weights_dir)
+    assert (ended.status, ended.failed) == (DONE, 2)
+    assert backbone.together == [True, False]
+    store.retry_failed(run.id)
+    backbone.left = 1
+    assert triage(store, run.id, weights=weights_dir).failed == 1
+
+
+def test_a_backbone_that_breaks_at_every_photo_stops_the_run(
+    store, card, tmp_path, weights_dir, monkeypatch
+):
+    for index in range(8):
+        crack_photo(tmp_path / "wide" / f"{index}.jpg", size=(900, 180), seed=index)
+    survey = store.create_survey("Wide")
+    store.add_photos(survey.id, list_folder(tmp_path / "wide").sources)
+    run = store.create_run(survey.id, card)
+    Backbone(monkeypatch, RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(CheckpointError, match=r"3 photos in a row.*device-side assert"):
+        triage(store, run.id, weights=weights_dir)
+    ended = store.run(run.id)
+    assert (ended.status, ended.done) == (FAILED, 2)
+    monkeypatch.undo()
+    store.resume(run.id)
+    ended = triage(store, run.id, weights=weights_dir)
+    assert (ended.status, ended.done, ended.failed) == (DONE, 8, 2)
+
+
 # --- the worker ------------------------------------------------------------------------------
 
 
@@ -399,6 +487,67 @@ def test_a_file_with_nowhere_to_go_is_told_before_the_work(photos, weights_dir, 
     assert "its folder is not there" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
+@pytest.mark.parametrize("more", [(), ("--survey", "Spring")])
+def test_a_folder_that_nothing_can_be_written_to_is_told_before_the_work(
+    photos, weights_dir, tmp_path, capsys, monkeypatch, more
+):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    assert command(weights_dir, photos, "--csv", "/proc/self/out.csv", *more) == 1
+    told = capsys.readouterr().err
+    assert "no such file can be made in this folder" in told
+    assert "/proc/" in told and "name another file, or one in another folder" in told
+    assert not (tmp_path / "surveys").exists()
+
+
+def test_an_output_whose_name_leaves_no_room_for_the_journal_is_told(
+    photos, weights_dir, tmp_path, capsys
+):
+    out = tmp_path / f"{'o' * 247}.csv"
+    assert command(weights_dir, photos, "--csv", out) == 1
+    assert "no such file can be made in this folder (File name too long)" in capsys.readouterr().err
+
+
+def test_a_table_beside_its_photos_is_the_same_after_a_kill_and_with_restart(
+    photos, tmp_path, weights_dir
+):
+    plain = tmp_path / "plain.csv"
+    assert command(weights_dir, photos, "--csv", plain) == 1
+    given = [f"--weights={weights_dir}", "--csv", "triage.csv"]
+    for again, sources in (("--resume", ["."]), ("--restart", None)):
+        kill_at = [str(ROOT / "tests" / "kill_at.py"), "handover.py:csv", "1"]
+        start = [sys.executable, *kill_at, "triage", ".", *given]
+        assert subprocess.run(start, cwd=photos, capture_output=True).returncode == -9
+        journal = photos / "triage.csv.unfinished"
+        assert len(list(journal.glob("thumbnails/*/*.jpg"))) == 6
+        named = sources or sorted(path.name for path in photos.iterdir())
+        start = [sys.executable, "-m", "heritage", "triage", *named, *given, again]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(start, cwd=photos, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 1, ended.stderr
+        assert not journal.exists()
+        assert (photos / "triage.csv").read_text() == plain.read_text()
+        (photos / "triage.csv").unlink()
+
+
+@pytest.mark.parametrize("name", ["out?mode=ro.csv", "out#1.csv", "out%41.csv"])
+def test_the_journal_lies_beside_its_table_whatever_that_is_called(
+    photos, tmp_path, weights_dir, name
+):
+    before = set(tmp_path.iterdir())
+    kill_at = [str(ROOT / "tests" / "kill_at.py"), "surveys.py:record:return", "3"]
+    folder = tmp_path / "of ? # %41"
+    folder.mkdir()
+    given = ["triage", str(photos), f"--weights={weights_dir}", "--csv", str(folder / name)]
+    assert subprocess.run([sys.executable, *kill_at, *given], cwd=ROOT).returncode == -9
+    assert [path.name for path in folder.iterdir()] == [f"{name}.unfinished"]
+    assert (folder / f"{name}.unfinished" / "journal.sqlite3").exists()
+    assert set(tmp_path.iterdir()) == before | {folder}
+    assert main([*given, "--resume"]) == 1
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert len(pd.read_csv(folder / name)) == 8
+
+
 def test_an_empty_folder_is_told(tmp_path, weights_dir, capsys):
     (tmp_path / "empty").mkdir()
     assert command(weights_dir, tmp_path / "empty", "--csv", tmp_path / "out.csv") == 1
@@ -454,6 +603,116 @@ def test_a_survey_made_in_the_shell_is_one_like_any_other(
     assert (run.status, run.done) == (DONE, 9)
 
 
+def test_what_is_said_of_a_survey_that_goes_on_is_entered(
+    photos, tmp_path, weights_dir, database_url, open_store, monkeypatch
+):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", database_url)
+    given = (photos / "chapel", "--survey", "Spring")
+    assert command(weights_dir, *given, "--site", "Old town", "--urgent", "90", "--high", "80") == 0
+    store = open_store()
+
+    def now():
+        (survey,) = store.surveys()
+        bands = survey.thresholds
+        return (
+            *(survey.site, survey.visited_on and str(survey.visited_on), bands.urgent_percent),
+            *(bands.high_percent, bands.watch_percent),
+        )
+
+    watch = BandThresholds().watch_percent
+    assert now() == ("Old town", None, 90, 80, watch)
+    assert command(weights_dir, *given, "--resume") == 0
+    assert now() == ("Old town", None, 90, 80, watch)
+    more = ("--date", "2026-04-02", "--watch", "70", "--resume", "--csv", tmp_path / "o.csv")
+    assert command(weights_dir, *given, *more) == 0
+    assert now() == ("Old town", "2026-04-02", 90, 80, 70)
+    bands = set(pd.read_csv(tmp_path / "o.csv")["band"])
+    assert command(weights_dir, *given, "--site", "Harbour", "--urgent", "100", "--resume") == 0
+    assert now() == ("Harbour", "2026-04-02", 100, 80, 70)
+    assert bands <= {"Urgent", "High", "Watch", "Sound"}
+    with pytest.raises(SystemExit):
+        command(weights_dir, *given, "--urgent", "75", "--resume")
+    assert now() == ("Harbour", "2026-04-02", 100, 80, 70)
+
+
+@pytest.fixture
+def spring(store, photos, card, tmp_path, database_url, monkeypatch):
+    """A survey that the shell finds, asked for before the chapel's disc was unplugged."""
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", database_url)
+    survey = store.create_survey("Spring")
+    store.add_photos(survey.id, list_folder(photos).sources, trusted=True)
+    (photos / "chapel").rename(tmp_path / "unplugged")
+    return store.create_run(survey.id, card)
+
+
+def test_what_could_not_be_read_is_read_when_the_command_is_given_again(
+    store, spring, photos, tmp_path, weights_dir
+):
+    assert triage(store, spring.id, weights=weights_dir).failed == 4
+    (deadly,) = (row for row in store.rows(spring.id) if row.photo == "mill/1.jpg")
+    store.record(spring.id, deadly.photo_id, None, Finding(error=GIVEN_UP))
+    good = crack_photo(photos / "mill" / "torn.jpg", seed=90)
+    given = (photos, "--survey", "Spring", "--resume")
+    assert command(weights_dir, *given) == 1
+    rows = {row.photo: row for row in store.rows(spring.id)}
+    assert {name for name, row in rows.items() if row.error} == {
+        *("chapel/0.jpg", "chapel/1.jpg", "chapel/2.jpg", "mill/1.jpg")
+    }
+    assert rows["mill/torn.jpg"].sha256 == hashlib.sha256(good).hexdigest()
+    assert not list(store.folder.glob("photos/*/*.bin")), "no survey has the torn one any more"
+    (tmp_path / "unplugged").rename(photos / "chapel")
+    assert command(weights_dir, *given) == 1
+    errors = {row.photo: row.error for row in store.rows(spring.id) if row.error}
+    assert errors == {"mill/1.jpg": GIVEN_UP}, "it would bring the program down again"
+    assert [run.id for run in store.runs(spring.survey_id)] == [spring.id]
+
+
+def test_what_another_run_has_read_stays_what_it_read(store, run, photos, card, weights_dir):
+    triage(store, run.id, weights=weights_dir)
+    row = store.rows(run.id)[0]
+    other = store.create_run(run.survey_id, card, detail=True)
+    store.record(other.id, row.photo_id, None, Finding(error="no memory; try again"))
+    crack_photo(photos / row.photo, seed=91)
+    store.retry_failed(other.id, [row.photo_id])
+    assert triage(store, other.id, weights=weights_dir).failed == 1
+    for ended in (run, other):
+        now = store.rows(ended.id)[0]
+        assert (now.sha256, now.damage_percent) == (row.sha256, row.damage_percent)
+
+
+def test_a_zip_that_became_another_is_not_taken_for_the_one_entered(
+    photos, tmp_path, weights_dir, database_url, open_store, monkeypatch, capsys
+):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", database_url)
+
+    def pack(*names):
+        with zipfile.ZipFile(tmp_path / "visit.zip", "w") as archive:
+            for name in names:
+                archive.write(photos / name, name)
+
+    def table():
+        (survey,) = store.surveys()
+        (run,) = store.runs(survey.id)
+        return [row.photo for row in store.rows(run.id)]
+
+    first = ["chapel/0.jpg", "mill/1.jpg"]
+    pack(*first)
+    given = (tmp_path / "visit.zip", "--survey", "Spring")
+    assert command(weights_dir, *given) == 0
+    store = open_store()
+    pack("chapel/1.jpg", *first)
+    assert command(weights_dir, *given, "--resume") == 1
+    told = capsys.readouterr().err
+    assert "visit.zip: it is no longer the ZIP whose photos this survey has; " in told
+    assert table() == first
+    pack(*first, "chapel/1.jpg")
+    assert command(weights_dir, photos / "mill" / "2.jpg", *given, "--resume") == 0
+    assert table() == [*first, "2.jpg", "visit/chapel/1.jpg"]
+
+
 # --- the way out -----------------------------------------------------------------------------
 
 
@@ -499,3 +758,41 @@ def test_the_overlay_of_the_report_has_the_photos_aspect(store, judged):
     assert picture.size == (240, 180)
     torn = next(row for row in handover.rows if row.error)
     assert handover.overlay(torn) is None
+
+
+def test_photos_that_cannot_be_read_are_no_labels(store, judged):
+    torn = next(row for row in store.rows(judged.id) if row.error)
+    before = training_manifest(store, [judged.id])
+    store.give_verdict([torn.photo_id], "damaged")
+    assert training_manifest(store, [judged.id]) == before
+    with zipfile.ZipFile(BytesIO(training_zip(Handover.of(store, judged.id)))) as archive:
+        assert not [name for name in archive.namelist() if "torn" in name]
+
+
+def test_a_file_that_is_no_photo_is_no_label_before_any_run_has_read_it(store, card):
+    survey = store.create_survey("Visit")
+    data = b"%PDF-1.7"
+    store.add_upload(survey.id, "a.pdf", "", data, sha256(data).hexdigest(), UNKNOWN_SUFFIX)
+    run = store.create_run(survey.id, card)
+    store.give_verdict([photo.id for photo in store.pending(run.id)], "damaged")
+    assert training_manifest(store, [run.id]).count("\n") == 1
+
+
+def test_two_buildings_never_share_a_folder_whatever_they_are_called(store, card, tmp_path):
+    survey = store.create_survey("Visit")
+    names = ["St. Anna", "St. Peter", "st. anna", "Haus 5/7", "Haus 6/7", "photos", "", "?"]
+    for seed, building in enumerate(names):
+        for data in (crack_photo(seed=seed), crack_photo(seed=100 + seed)):
+            name = f"{len(data)}.jpg"
+            store.add_upload(survey.id, name, building, data, sha256(data).hexdigest(), "jpg")
+    run = store.create_run(survey.id, card)
+    for photo in store.pending(run.id):
+        store.give_verdict([photo.id], "damaged" if photo.id % 2 else "sound")
+    with zipfile.ZipFile(BytesIO(training_zip(Handover.of(store, run.id)))) as archive:
+        found = [name.split("/")[:2] for name in archive.namelist()]
+    assert len(found) == 2 * len(names)
+    folders = {folder for _, folder in found}
+    assert len({folder.casefold() for folder in folders}) == len(folders) == len(names)
+    assert {"St._Anna", "St._Peter", "Haus_5_7"} <= folders
+    for label in ("damaged", "sound"):
+        assert {folder for kind, folder in found if kind == label} == folders

@@ -39,11 +39,12 @@ def surveys_dir() -> Path:
     return Path(os.environ.get("HERITAGE_SURVEYS") or ROOT / "surveys").resolve()
 
 
-def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) -> Engine:
+def connect(url: str | URL = "", folder: Path | None = None, *, migrate: bool = True) -> Engine:
     """Opens the database, making it on first use and bringing an older one up to date.
 
     Args:
-        url: SQLAlchemy URL; by default `HERITAGE_DATABASE_URL`, else SQLite in `folder`.
+        url: SQLAlchemy URL, or its parts; by default `HERITAGE_DATABASE_URL`, else SQLite in
+            `folder`.
         folder: Where the SQLite file is; by default `surveys_dir()`.
 
     Raises:
@@ -80,7 +81,7 @@ def connect(url: str = "", folder: Path | None = None, *, migrate: bool = True) 
     return engine
 
 
-def _with_driver(url: str) -> URL:
+def _with_driver(url: str | URL) -> URL:
     """The URL with the driver that is installed, where none is named."""
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):

@@ -91,6 +91,16 @@ class PhotoFiles:
                     found.append((path.name.partition(".")[0], path))
         return found
 
+    def idle_incoming(self, idle_s: float) -> list[tuple[int, Path]]:
+        """Survey and path of every archive put aside that nobody has written to for so long."""
+        latest = time.time() - idle_s
+        found = []
+        for path in self.folder.glob("incoming/*/*"):
+            with suppress(OSError, ValueError):
+                if path.stat().st_mtime < latest:
+                    found.append((int(path.parent.name), path))
+        return found
+
     def incoming(self, survey_id: int, size: int) -> Path:
         """A new path for an archive of `size` bytes whose photos are being taken into a survey.
 

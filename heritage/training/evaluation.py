@@ -374,7 +374,8 @@ def bootstrap_interval(values: np.ndarray, *, seed: int = 0) -> dict[str, float]
     rng = np.random.default_rng(seed)
     drawn = values[rng.integers(0, len(values), (BOOTSTRAP_DRAWS, len(values)))].mean(1)
     value = float(values.mean())
-    low, high = _wide_enough(value, *np.percentile(drawn, [2.5, 97.5]), len(values))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = _wide_enough(value, low, high, len(values))
     return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
 
 

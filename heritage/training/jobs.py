@@ -26,9 +26,9 @@ from filelock import FileLock, Timeout
 
 from heritage.backbones import get_backbone
 from heritage.cards import check_name, weights_dir, write_atomically
-from heritage.errors import HeritageError, TrainingError
+from heritage.errors import HeritageError, TrainingError, one_line
 from heritage.logs import start_logging
-from heritage.processes import ROOT, is_locked, start_apart
+from heritage.processes import ROOT, is_locked, lives_here, named, start_apart, worker_name
 from heritage.training.config import EpochRecord, Step, TrainingConfig
 
 EVENTS = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Progress:
         seconds: Time of training so far, pauses left out.
         history: Finished epochs.
         error: Why the run failed, in words.
-        process: Identifier of the process that writes this.
+        worker: Name of the process that writes this; see `processes.worker_name`.
     """
 
     phase: str = "reading"
@@ -74,7 +74,7 @@ class Progress:
     seconds: float = 0.0
     history: tuple[EpochRecord, ...] = ()
     error: str = ""
-    process: int = 0
+    worker: str = ""
 
     @property
     def share(self) -> float:
@@ -181,11 +181,19 @@ class Job:
         """Asks the process to end; what finished epochs learned is kept.
 
         Raises:
-            TrainingError: It belongs to somebody else.
+            TrainingError: It belongs to somebody else, or runs on another computer.
         """
-        process = self.progress().process
-        if not process or not is_running(self.folder):
+        worker = self.progress().worker
+        if not worker or not is_running(self.folder):
             return
+        host, process, _ = named(worker)
+        here = lives_here(worker)
+        if here is None:
+            raise TrainingError(self.name, f"it runs on {one_line(host)}", "stop it there")
+        if not here:
+            raise TrainingError(
+                self.name, "the process that runs it is not known yet", "try again in a minute"
+            )
         try:
             (self.folder / STOPPED).touch()
             _end(process)
@@ -262,6 +270,7 @@ def read_progress(folder: Path) -> Progress:
     try:
         values = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         history = tuple(EpochRecord(**record) for record in values.pop("history"))
+        values.pop("process", None)  # of earlier versions, which named no computer
         return Progress(**values, history=history)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return Progress()
@@ -274,7 +283,7 @@ class Reporter:
         self.folder = folder
         before = read_progress(folder)
         self._earlier_s, self._started = before.seconds, 0.0
-        self._now: dict[str, Any] = {"history": before.history, "process": os.getpid()}
+        self._now: dict[str, Any] = {"history": before.history, "worker": worker_name()}
         self._written = 0.0
         self._tell(force=True)
 

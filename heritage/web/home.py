@@ -8,6 +8,7 @@ import streamlit as st
 
 from heritage.cards import list_cards
 from heritage.exports import blended, encode_jpeg
+from heritage.figures import counted
 from heritage.photos import Photo
 from heritage.surveys import Run, Survey
 from heritage.web.frame import errors_in_words, go_to_new_triage, plain
@@ -55,7 +56,7 @@ def _survey_tile(survey: Survey, run: Run | None) -> None:
     with st.container(border=True, width=300, gap="small"):
         st.markdown(f"**{plain(survey.name)}**")
         when = survey.visited_on or survey.created_at
-        facts = [plain(survey.site), f"{when.day} {when:%B %Y}", f"{survey.photos:,} photos"]
+        facts = [plain(survey.site), f"{when.day} {when:%B %Y}", counted(survey.photos)]
         st.caption(" · ".join(fact for fact in facts if fact))
         if run and run.unfinished:
             st.caption(f"{run.done:,} of {run.photos:,} read so far")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from heritage.bands import BANDS, SOUND, Band
+from heritage.bands import BANDS, SOUND, Band, BandThresholds
 from heritage.cards import ModelCard
 from heritage.figures import percent_text
 from heritage.methods import DETAIL_SCAN, METHODS
@@ -40,9 +40,26 @@ def show_inspection(photo: Photo, whole: Inspection, card: ModelCard) -> None:
         inspection = scan(photo, card, whole)
         with answer:
             show_answer(inspection, key="answer-scan")
+    _say_where_it_came_from(whole)
     for warning in inspection.warnings:
         st.warning(plain(warning), icon=":material/warning:")
     _show_overlay(photo, inspection, card, st.session_state.get("opacity", START_OPACITY_PERCENT))
+
+
+def came_from(sha256: str, survey: str, thresholds: BandThresholds) -> None:
+    """Tells Inspect that this photo is looked at from a survey with bands of its own."""
+    st.session_state["came_from"] = (sha256, survey, thresholds)
+
+
+def _say_where_it_came_from(inspection: Inspection) -> None:
+    """The band in the survey that led here, where it is another than by the usual edges."""
+    sha256, survey, thresholds = st.session_state.get("came_from", ("", "", BandThresholds()))
+    band = thresholds.band(inspection.damage_percent)
+    if sha256 == inspection.sha256 and band.name != inspection.band:
+        st.caption(
+            f"{inspection.band} is by the usual bands; in the survey {plain(survey)}, whose bands "
+            f"were moved, the photo is {band_badge(band)}."
+        )
 
 
 def chosen_method() -> str:
@@ -122,15 +139,7 @@ def _show_overlay(
     with look:
         opacity = compare_viewer(
             photo_url=photo_url(photo.sha256, photo),
-            heat_url=heat_url(
-                photo.sha256,
-                card.sha256,
-                stage,
-                inspection.method,
-                colour_map,
-                hot_only,
-                inspection,
-            )
+            heat_url=heat_url(inspection, card, stage, colour_map=colour_map, hot_only=hot_only)
             if inspection.evidence
             else None,
             aspect=photo.width / photo.height,

@@ -181,17 +181,22 @@ def photo_url(sha256: str, _photo: Photo) -> str:
     return data_url("image/jpeg", encode_jpeg(_photo.pixels(long_side_px=VIEW_SIDE_PX)))
 
 
-@st.cache_data(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
 def heat_url(
+    inspection: Inspection, card: ModelCard, stage: int, *, colour_map: str, hot_only: bool
+) -> str:
+    """The coloured heat as a PNG `data:` URL of the photo's aspect; `stage` is a cascade's."""
+    kind = (_state(card), stage, inspection.method)  # what else tells heat of one photo apart
+    return _heat_url(inspection.sha256, kind, colour_map, hot_only, inspection)
+
+
+@st.cache_data(max_entries=64, ttl=KEPT_FOR, show_spinner=False)
+def _heat_url(
     sha256: str,
-    weights_sha256: str,
-    stage: int,
-    method: str,
+    kind: tuple[CardState, int, str],
     colour_map: str,
     hot_only: bool,
     _inspection: Inspection,
 ) -> str:
-    """The coloured heat as a PNG `data:` URL of the photo's aspect; `stage` is a cascade's."""
     from scipy.ndimage import maximum_filter
 
     from heritage.exports import encode_png

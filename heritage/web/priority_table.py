@@ -11,12 +11,12 @@ import streamlit as st
 
 from heritage.access import Role
 from heritage.bands import BANDS
-from heritage.figures import percent_text
+from heritage.figures import counted, percent_text
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
 from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey
 from heritage.web.access import may, visitor
 from heritage.web.frame import errors_in_words, plain
-from heritage.web.inspection_view import band_badge
+from heritage.web.inspection_view import band_badge, came_from
 from heritage.web.models import data_url
 from heritage.web.photo_input import keep_photo
 from heritage.web.survey_data import photo_of, picture, store, thumbnail
@@ -144,10 +144,26 @@ def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
 # --- filters ---------------------------------------------------------------------------------
 
 
+def keep_filters() -> None:
+    """Keeps filters, order and page for the way back, in a view of the survey without them.
+
+    Where they are shown they are left alone: a field that is assigned loses what is being typed.
+    """
+    for key in [key for key in st.session_state if str(key).startswith("find_")]:
+        st.session_state[key] = st.session_state[key]
+    _keep_page()
+
+
+def _keep_page() -> None:
+    if "pictures_page" in st.session_state:
+        st.session_state["pictures_page"] = st.session_state["pictures_page"]
+
+
 def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
     """The row of controls above table and pictures, and what they leave, in order."""
     for key, start in STARTS.items():
         st.session_state.setdefault(key, start)
+    _keep_page()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Find",
@@ -169,7 +185,7 @@ def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
             st.button("Clear", icon=":material/filter_alt_off:", on_click=_clear_filters)
     kept = [row for row in rows if all(test(row) for test in tests)]
     if len(kept) < len(rows):
-        st.caption(f"{len(kept):,} of {len(rows):,} photos")
+        st.caption(f"{len(kept):,} of {counted(len(rows))}")
     return sorted(kept, key=ORDERS[order])
 
 
@@ -341,7 +357,7 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
     elif row.damage_percent is None:
         st.info("This photo has not been read yet.", icon=":material/hourglass_top:")
     else:
-        _show_picture(run, row)
+        _show_picture(survey, run, row)
         _show_answer(row)
     _ask_verdict(row, shown, place)
     _show_relatives(row, shown)
@@ -355,7 +371,7 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
                 st.rerun()
 
 
-def _show_picture(run: Run, row: PriorityRow) -> None:
+def _show_picture(survey: Survey, run: Run, row: PriorityRow) -> None:
     heat = st.session_state["detail_heat"] and row.evidence
     with errors_in_words():
         shown = data_url("image/jpeg", picture(row.sha256, run.id, heat, row))
@@ -376,6 +392,7 @@ def _show_picture(run: Run, row: PriorityRow) -> None:
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
             with errors_in_words():
                 keep_photo(photo_of(row))
+                came_from(row.sha256, survey.name, survey.thresholds)
                 st.session_state["checkpoint"] = run.checkpoint
                 st.switch_page("pages/1_Inspect.py")
 
@@ -411,13 +428,7 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
     who = visitor().name or st.text_input(
         "Your name", key="verdict_by", width=240, placeholder="who says so"
     )
-    note_key = f"note_{row.photo_id}"
-    drafts = st.session_state.setdefault("note_drafts", {})  # kept while other photos are looked at
-    st.session_state.setdefault(note_key, drafts.get(row.photo_id, row.note))
-    note = st.text_area(
-        "Note", key=note_key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
-    )
-    drafts[row.photo_id] = note
+    note = _ask_note(row)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = None
         for verdict in VERDICTS:
@@ -437,12 +448,13 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         given, onwards = row.verdict, False
     if given is not None:
         with errors_in_words():
-            store().give_verdict(store().twins(row.photo_id), given, note, who)
+            twins = store().twins(row.photo_id)
+            store().give_verdict(twins, given, note, who)
             others = [o for o in shown[place + 1 :] if o.sha256 != row.sha256 or not o.sha256]
             if given and onwards and others:
                 _choose(others[0].photo_id)
-            st.session_state.pop(note_key, None)
-            drafts.pop(row.photo_id, None)
+            for photo_id in twins:
+                st.session_state["note_drafts"].pop(photo_id, None)
             st.rerun()
     earlier = store().verdicts(row.photo_id)
     if earlier:
@@ -452,6 +464,23 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
                 by = f" by {plain(said.given_by)}" if said.given_by else ""
                 note_text = f": {plain(said.note)}" if said.note else ""
                 st.markdown(f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note_text}")
+
+
+def _ask_note(row: PriorityRow) -> str:
+    """The note in hand; what is not saved yet is kept while other photos are looked at."""
+    drafts: dict[int, tuple[str, str]] = st.session_state.setdefault("note_drafts", {})
+    began, draft = drafts.get(row.photo_id, (row.note, row.note))
+    # Where somebody has written another note since, theirs is shown: it is another field.
+    key = f"note_{row.photo_id}_{hash(row.note)}"
+    st.session_state.setdefault(key, draft if began == row.note else row.note)
+    note = st.text_area(
+        "Note", key=key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
+    )
+    if note.strip() == row.note:
+        drafts.pop(row.photo_id, None)
+    else:
+        drafts[row.photo_id] = (row.note, note)
+    return note
 
 
 def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:

@@ -76,13 +76,13 @@ def _rows(run_id: int, state: tuple[int, ...]) -> tuple[PriorityRow, ...]:
 
 
 def band_counts(survey: Survey, run: Run) -> dict[str, int]:
-    """How many photos of a run are in each band; counted anew only when something changed."""
+    """How many photos of a run are in each band, copies once; counted when something changed."""
     return _band_counts(run.id, store().state(survey.id, run.id))
 
 
 @st.cache_data(max_entries=1000, ttl=KEPT_FOR, show_spinner=False)
 def _band_counts(run_id: int, state: tuple[int, ...]) -> dict[str, int]:
-    found = Counter(row.band for row in _rows(run_id, state))
+    found = Counter(row.band for row in _rows(run_id, state) if not row.duplicate_of)
     return {name: found[name] for name in BANDS}
 
 

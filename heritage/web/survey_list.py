@@ -11,7 +11,7 @@ import streamlit as st
 
 from heritage.access import Role
 from heritage.bands import BANDS
-from heritage.figures import percent_text
+from heritage.figures import counted, percent_text
 from heritage.priority import PriorityRow, ranked
 from heritage.surveys import Run, Survey, Visit
 from heritage.web.access import may
@@ -100,7 +100,7 @@ def _line(survey: Survey, runs: Sequence[Run]) -> dict[str, object]:
 @st.dialog("Delete this survey?")
 def _confirm_deletion(survey: Survey) -> None:
     st.markdown(
-        f"**{plain(survey.name)}** with its {survey.photos:,} photos, what was found in them, and "
+        f"**{plain(survey.name)}** with its {counted(survey.photos)}, what was found in them, and "
         "all verdicts will be gone. Photos that no other survey holds are removed from this "
         "computer. Your own files stay where they are."
     )
@@ -183,7 +183,7 @@ def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, floa
 def _show_visit(visit: Visit) -> None:
     st.markdown(f"#### {visit.when.day} {visit.when:%B %Y}")
     st.caption(
-        f"{plain(visit.survey.name)}, {len(visit.rows):,} photos, read by "
+        f"{plain(visit.survey.name)}, {counted(len(visit.rows))}, read by "
         f"{plain(visit.run.card.title)}"
     )
     for row in ranked(visit.rows, visit.survey.thresholds)[:PICTURES_A_VISIT]:

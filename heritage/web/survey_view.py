@@ -13,6 +13,7 @@ import streamlit as st
 from heritage.access import Role, Visitor
 from heritage.bands import BANDS, EDGE_STEP_PERCENT, BandThresholds
 from heritage.errors import DatabaseAwayError, HeritageError, StoreError
+from heritage.figures import counted
 from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement, answer_at, judged
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
@@ -20,7 +21,7 @@ from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, for_visitors, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import choose_checkpoint
-from heritage.web.priority_table import show_pictures, show_table
+from heritage.web.priority_table import keep_filters, show_pictures, show_table
 from heritage.web.survey_charts import (
     affected_scatter,
     bands_per_building,
@@ -36,7 +37,7 @@ from heritage.web.survey_data import (
     set_going,
     store,
 )
-from heritage.web.triage_input import add_photos, detail_switch, show_budget
+from heritage.web.triage_input import add_photos, detail_switch, show_budget, visit_day
 
 SHOWN_EVERY_S = 2.0
 TABLE_FOLLOWS_S = 5.0
@@ -93,6 +94,8 @@ def show_survey(survey_id: int) -> None:
         key="survey_view",
         label_visibility="collapsed",
     )
+    if view not in (TABLE, PICTURES):
+        keep_filters()
     if view == TABLE:
         show_table(survey, run, rows)
     elif view == PICTURES:
@@ -123,7 +126,7 @@ def _heading(survey: Survey) -> None:
     facts = [
         plain(survey.site),
         f"visited {day.day} {day:%B %Y}" if day else "",
-        f"{survey.photos:,} photos",
+        counted(survey.photos),
     ]
     st.caption(" · ".join(fact for fact in facts if fact))
 
@@ -132,8 +135,11 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
     if not runs:
         return None
     by_id = {run.id: run for run in runs}
+    begun = st.session_state.pop("begun_run", None)
     if len(runs) == 1:
         return runs[0]
+    if begun in by_id:
+        st.session_state["survey_run"] = begun
     if st.session_state.get("survey_run") not in by_id:
         st.session_state.pop("survey_run", None)
     chosen = st.selectbox(
@@ -178,7 +184,7 @@ def _show_progress(run_id: int) -> None:
     if not run.unfinished:
         st.rerun()
     pace = _pace(run)
-    words = [f"{run.done:,} of {run.photos:,} photos"]
+    words = [f"{run.done:,} of {counted(run.photos)}"]
     if pace:
         words += [f"{pace:.1f} photos/s", f"about {_duration((run.photos - run.done) / pace)} left"]
     elif run.status == WAITING and run.done == 0:
@@ -224,9 +230,9 @@ def _show_end(run: Run, rows: Sequence[PriorityRow]) -> None:
     if run.status == FAILED:
         st.error(f"The triage broke off: {plain(run.error)}.", icon=":material/error:")
     elif run.status == STOPPED:
-        st.info(f"Stopped; {left:,} photos are not read yet.", icon=":material/pause_circle:")
+        st.info(f"Stopped; {counted(left)} not read yet.", icon=":material/pause_circle:")
     elif run.status == DONE and left:
-        st.info(f"{left:,} photos were added and are not read yet.", icon=":material/info:")
+        st.info(f"{counted(left)} added and not read yet.", icon=":material/info:")
     with st.container(horizontal=True, gap="small"):
         if (left or run.status in (FAILED, STOPPED)) and st.button(
             "Go on",
@@ -258,8 +264,9 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         "Watch": f"≥ {edges.watch_percent:g} %",
         "Sound": f"< {edges.watch_percent:g} %",
     }
+    once = [row for row in rows if not row.duplicate_of]
     lines = [
-        f"{band_badge(band)} **{sum(row.band == name for row in rows):,}** "
+        f"{band_badge(band)} **{sum(row.band == name for row in once):,}** "
         f":small[:gray[{above[name]}]]"
         for name, band in BANDS.items()
     ]
@@ -293,7 +300,7 @@ def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         if placed:
             st.plotly_chart(photo_map(placed), config=PLAIN)
             st.caption(
-                f"{len(placed):,} photos with a position, north up, distances true. No map is "
+                f"{counted(len(placed))} with a position, north up, distances true. No map is "
                 "drawn beneath, so that this works without internet; for that, hand on GeoJSON."
             )
         else:
@@ -331,7 +338,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
         )
         same = total - len(differing)
         st.caption(
-            f"They agree on {same:,} of {total:,} photos ({same / total:.0%}). The model counts "
+            f"They agree on {same:,} of {counted(total)} ({same / total:.0%}). The model counts "
             f"as saying damaged from {threshold:g} % (High). Verdicts of unsure are left out."
         )
     with right:
@@ -358,6 +365,11 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
         "Photos you found damaged or sound are labels. Train a backbone on them here, or take them "
         "along as a folder that `python -m heritage train` reads."
     )
+    lost = {
+        row.sha256 or row.photo for row in rows if row.error and row.verdict in (DAMAGED, SOUND)
+    }
+    if lost:
+        st.caption(f"Left out, as it could not be read: {counted(len(lost))} with a verdict.")
     with st.container(horizontal=True):
         if st.button("Train on all verdicts", icon=":material/model_training:"):
             with errors_in_words():
@@ -469,7 +481,7 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
             and card
         ):
             run = store().run_with(survey.id, card, detail=detail)
-            st.session_state["survey_run"] = run.id
+            st.session_state["begun_run"] = run.id  # the box that shows it is drawn already
             set_going()
             st.rerun()
     if detail and card:
@@ -513,7 +525,7 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
         titles = finished[left].card.title, finished[right].card.title
         st.plotly_chart(run_against_run(pairs, titles), config=PLAIN)
     with table:
-        st.markdown(f"**{moved:,}** of {len(pairs):,} photos are in another band.")
+        st.markdown(f"In another band: **{moved:,}** of {counted(len(pairs))}.")
         st.dataframe(
             pd.DataFrame(
                 {
@@ -554,11 +566,18 @@ def _offer_removal(runs: Sequence[Run]) -> None:
 
 
 def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
-    from heritage.exports import safe_stem
+    from heritage.exports import safe_name
+    from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
 
+    if not store().files.has_room():
+        st.error(
+            "The disk of this computer is full, and each file that leaves is written down first. "
+            "Make room, then reload the page.",
+            icon=":material/disc_full:",
+        )
     if run.unfinished:
         st.info("Files made now hold what is done so far.", icon=":material/hourglass_top:")
-    stem = safe_stem(survey.name)
+    stem = safe_name(survey.name)
     placed = sum(row.latitude is not None for row in rows)
     for title, kind, mime, icon, words in (
         ("Table (CSV)", "csv", "text/csv", "table", "For spreadsheets and databases."),
@@ -574,17 +593,23 @@ def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             "pdf",
             "application/pdf",
             "picture_as_pdf",
-            "For people: summary, charts, each urgent photo with its overlay, and what the model "
-            "cannot see.",
+            f"For people: summary, charts, the first {MOST_PICTURED} urgent photos with their "
+            "overlays, and what the model cannot see.",
         ),
         (
             "Map (GeoJSON)",
             "geojson",
             "application/geo+json",
             "map",
-            f"For QGIS and other GIS: the {placed:,} photos that have a position.",
+            f"For QGIS and other GIS: {counted(placed)} with a position.",
         ),
-        ("Everything (ZIP)", "zip", "application/zip", "folder_zip", "All of these and overlays."),
+        (
+            "Everything (ZIP)",
+            "zip",
+            "application/zip",
+            "folder_zip",
+            f"All of these, and the overlays of the first {MOST_OVERLAYS} urgent photos.",
+        ),
     ):
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.download_button(
@@ -652,9 +677,7 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
         st.markdown("#### About the survey")
         name = st.text_input("Name", survey.name, key=f"name_{survey.id}")
         site = st.text_input("Site", survey.site, key=f"site_{survey.id}")
-        day = st.date_input(
-            "Date of the visit", survey.visited_on, key=f"day_{survey.id}", format="YYYY-MM-DD"
-        )
+        day = visit_day(survey.visited_on, key=f"day_{survey.id}")
         if st.button("Save", icon=":material/save:"):
             with errors_in_words():
                 store().edit_survey(survey.id, name=name, site=site, visited_on=day)

@@ -15,11 +15,11 @@ from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.exports import encode_png
-from heritage.figures import interval_text
+from heritage.figures import counted, interval_text
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
-from heritage.training.jobs import Job, Progress, Status, list_jobs, start
+from heritage.training.jobs import LOG, Job, Progress, Status, list_jobs, start
 from heritage.web.access import may
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
@@ -36,6 +36,8 @@ VARIANTS = 9
 PAIRS_SHOWN = 6
 LOOK_SIDE_PX = 256
 SHOWN_EVERY_S = 2.0
+LOG_LINES = 40
+LOG_BYTES = 20_000
 LAYOUT = """\
 my-photos/
     damaged/
@@ -355,7 +357,7 @@ def _doubles(samples: list[Sample]) -> list[Double]:
     found, unread = find_doubles(samples, show)
     bar.empty()
     if unread:
-        st.toast(f"{unread} photos could not be read", icon=":material/warning:")
+        st.toast(f"{counted(unread)} could not be read", icon=":material/warning:")
     return found
 
 
@@ -438,6 +440,7 @@ def _show_run(job: Job, status: Status) -> None:
         st.caption(f"{_epochs_done(progress)} It goes on from there.")
     elif status == "failed":
         st.error(f"{plain(job.error)}. See the log, or resume.", icon=":material/error:")
+        _show_log(job)
     if progress.history:
         for column, figure in zip(st.columns(2), learning_curves(progress.history), strict=True):
             column.plotly_chart(
@@ -448,6 +451,21 @@ def _show_run(job: Job, status: Status) -> None:
     if photo_root() is None:  # visitors of a server need not know its folders
         with st.expander("The same in a shell"):
             st.code(job.command, language="bash", wrap_lines=True)
+
+
+def _show_log(job: Job) -> None:
+    """The end of what the run wrote, with the paths that are in it."""
+    if photo_root() is not None:  # visitors of a server need not know its folders
+        st.caption(f"The log is {LOG} in the folder of the run, on the server.")
+        return
+    with st.expander("Log"):
+        try:
+            text = (job.folder / LOG).read_bytes()[-LOG_BYTES:].decode(errors="replace")
+        except OSError as error:
+            st.caption(f"There is none to read ({plain(error.strerror or '')}).")
+            return
+        lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
+        st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)
 
 
 def _controls(job: Job, status: Status) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
 from heritage.access import Role
 from heritage.errors import PhotoError, StoreError
+from heritage.exif import FIRST_PHOTO_YEAR
+from heritage.figures import counted
 from heritage.photos import SUFFIXES, open_photo
 from heritage.sources import (
     below_root,
@@ -111,9 +113,7 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
             width=300,
         )
         site = st.text_input("Site", key=f"triage_site_{form}", width=260, help="Town or address.")
-        day = st.date_input(
-            "Date of the visit", None, key=f"triage_day_{form}", width=180, format="YYYY-MM-DD"
-        )
+        day = visit_day(None, key=f"triage_day_{form}", width=180)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         card = choose_checkpoint()
         detail = detail_switch(card)
@@ -138,6 +138,23 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
             st.session_state["triage_form"] = form + 1
             st.query_params["survey"] = str(survey.id)
             st.rerun()
+
+
+def visit_day(
+    day: date | None, *, key: str, width: int | Literal["stretch"] = "stretch"
+) -> date | None:
+    """Asks when the photos were taken: any day since there are photos, `day` at first."""
+    known = [day] if day else []
+    tomorrow = date.today() + timedelta(days=1)  # where the visitor is, it may be that by now
+    return st.date_input(
+        "Date of the visit",
+        day,
+        min_value=min([date(FIRST_PHOTO_YEAR, 1, 1), *known]),
+        max_value=max([tomorrow, *known]),
+        key=key,
+        width=width,
+        format="YYYY-MM-DD",
+    )
 
 
 def detail_switch(card: ModelCard | None) -> bool:
@@ -206,19 +223,32 @@ def add_photos(survey: Survey) -> None:
     )
     if st.button("Add them", icon=":material/add:", disabled=not given):
         with errors_in_words():
-            _from_uploads(store(), survey, given)
-            for run in store().runs(survey.id)[:1]:
-                store().resume(run.id)
-            set_going()
+            before = store().survey(survey.id).photos
+            try:
+                _from_uploads(store(), survey, given)
+            finally:  # what came before a file that is refused is there, and is read
+                added = store().survey(survey.id).photos - before
+                if added:
+                    _read_added(survey)
+                    st.toast(f"{counted(added)} added", icon=":material/check_circle:")
+            if not added:
+                st.info("Nothing new in these files.", icon=":material/info:")
+                return
             let_go(given)
             st.session_state["added_photos"] = form + 1
             st.rerun()
 
 
+def _read_added(survey: Survey) -> None:
+    for run in store().runs(survey.id)[:1]:
+        store().resume(run.id)
+    set_going()
+
+
 def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFile]) -> int:
     added = 0
     given = sorted(given, key=lambda upload: natural_key(upload.name))
-    bar = st.progress(0.0, f"Keeping {len(given)} files …")
+    bar = st.progress(0.0, f"Keeping {counted(len(given), 'file')} …")
     try:
         for number, upload in enumerate(given, start=1):
             if upload.name.lower().endswith(".zip"):
@@ -226,7 +256,8 @@ def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFil
             else:
                 _keep(kept, survey, upload)
                 added += 1
-            bar.progress(number / len(given), f"Keeping {number} of {len(given)} files …")
+            words = f"Keeping {number} of {counted(len(given), 'file')} …"
+            bar.progress(number / len(given), words)
     except OSError as error:
         raise StoreError(
             survey.name, f"the photos cannot be kept ({error.strerror})", "make room on the server"
@@ -258,7 +289,15 @@ def _from_zip(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> int:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return kept.add_photos(survey.id, list_zip(path, upload.name).sources)
+    try:
+        sources = list_zip(path, upload.name).sources
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    added = kept.add_photos(survey.id, sources)
+    if not added:  # no row names it, so no run would ever remove it
+        path.unlink(missing_ok=True)
+    return added
 
 
 def _free_name(given: Sequence[UploadedFile], folder: str) -> str:
@@ -272,6 +311,9 @@ def _suggested(given: Sequence[UploadedFile], folder: str) -> str:
     """A name for who does not care: the folder's or the ZIP's, else the date."""
     if folder:
         return Path(folder).name or folder
-    if given and (given[0].name.lower().endswith(".zip") or "/" in given[0].name):
-        return Path(given[0].name.split("/")[0]).stem
+    first, below, _ = given[0].name.partition("/") if given else ("", "", "")
+    if first and below:
+        return first
+    if first.lower().endswith(".zip"):
+        return Path(first).stem
     return f"Photos of {date.today():%d %B %Y}".replace(" 0", " ")
