@@ -28,6 +28,7 @@ from PIL import Image
 from scipy import ndimage
 
 from heritage.cards import list_cards, read_card, weights_dir, write_card
+from heritage.checkpoints import update_card
 from heritage.figures import localisation_tables
 from heritage.inspection import Inspection, Inspector
 from heritage.methods import METHODS
@@ -108,7 +109,7 @@ def compare(name: str, data: Path, update: bool) -> None:
     card = replace(inspector.card, localisation=found)
     print(localisation_tables([card]), flush=True)
     if update:
-        write_card(card, weights_dir())
+        update_card(card, ["localisation"], weights_dir())
 
 
 def methods(inspector: Inspector) -> dict[str, Callable[[Photo], Inspection]]:
