@@ -592,7 +592,7 @@ def test_archives_that_no_photo_names_are_found_and_no_others(store, survey):
     named, refused = put_aside(), put_aside()
     half = refused.with_suffix(".partial")
     half.write_bytes(b"arch")
-    store.add_photos(survey.id, [Source("1.jpg", "", str(named), "1.jpg")])
+    store.add_photos(survey.id, [Source("1.jpg", "", str(named), 0)])
     gone = store.files.incoming(survey.id + 1, 9)
     gone.write_bytes(b"of a survey that was deleted meanwhile")
     assert store.leftovers() == [], "their rows may be about to be written"
