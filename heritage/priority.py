@@ -137,6 +137,11 @@ def similar_groups(hashes: Sequence[int]) -> list[int | None]:
     ]
 
 
+def once(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
+    """The rows without the copies of photos that stand in another row."""
+    return [row for row in rows if not row.duplicate_of]
+
+
 def judged(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
     """The photos that expert and model can be compared on: found damaged or sound, and inspected.
 
@@ -144,9 +149,8 @@ def judged(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
     """
     return [
         row
-        for row in rows
+        for row in once(rows)
         if row.damage_percent is not None and row.verdict in (DAMAGED, SOUND)
-        if not row.duplicate_of
     ]
 
 

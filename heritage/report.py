@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from heritage.bands import BANDS, WATCH, Band, BandThresholds
 from heritage.cards import ModelCard
 from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, counted, interval_text, percent_text
-from heritage.priority import PriorityRow
+from heritage.priority import PriorityRow, once
 from heritage.spreadsheets import (
     ACCENT,
     INK,
@@ -40,7 +40,6 @@ from heritage.spreadsheets import (
     band_range,
     by_building,
     moment_text,
-    once,
     urgent_rows,
     utc_text,
 )

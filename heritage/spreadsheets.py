@@ -25,7 +25,7 @@ from heritage.bands import BANDS, URGENT, Band, BandThresholds
 from heritage.errors import one_line
 from heritage.exports import safe_stem
 from heritage.figures import counted
-from heritage.priority import DAMAGED, SOUND, UNSURE, PriorityRow, agreement
+from heritage.priority import DAMAGED, SOUND, UNSURE, PriorityRow, agreement, once
 
 # The order is a promise to those who read the CSV by position: new columns go to the end.
 COLUMNS: dict[str, str] = {
@@ -194,11 +194,6 @@ def survey_zip(
             name = free_name("overlays/", stem, ".jpg", taken)
             archive.writestr(name, data, zipfile.ZIP_STORED)
     return buffer.getvalue()
-
-
-def once(rows: Iterable[PriorityRow]) -> list[PriorityRow]:
-    """The rows without the copies of photos that stand in another row."""
-    return [row for row in rows if not row.duplicate_of]
 
 
 def urgent_rows(rows: Sequence[PriorityRow]) -> list[PriorityRow]:

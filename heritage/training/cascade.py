@@ -99,19 +99,14 @@ class OverlaidPhotos(PhotoCache):
         self._plain, self._reader_of, self._beyond = plain, reader_of, beyond
         self._written: dict[Path, Path] = {}
 
-    def pixels(self, path: Path) -> np.ndarray:
+    def _make(self, path: Path) -> np.ndarray:
         """Upright RGB (h, w, 3) uint8 with heat over it."""
         if path in self._written:
             return np.asarray(np.load(self._written[path], allow_pickle=False))
-        kept = self._kept.get(path)
-        if kept is None:
-            kept = self._overlay(path)
-            if kept.nbytes <= self._left:
-                self._left -= kept.nbytes
-                self._kept[path] = kept
-            else:
-                self._written[path] = self._put_by(kept)
-        return kept
+        made = self._overlay(path)
+        if made.nbytes > self._left:
+            self._written[path] = self._put_by(made)
+        return made
 
     def _put_by(self, pixels: np.ndarray) -> Path:
         file = self._beyond / f"{len(self._written)}.npy"

@@ -74,13 +74,18 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
     if not any(sample.split == VALIDATION for sample in samples):
         samples = split_off_validation(samples, share, seed)
     for split in (TRAIN, VALIDATION):
-        if {sample.label for sample in samples if sample.split == split} != {0.0, 1.0}:
-            raise DatasetError(
-                f"the {split} photos",
-                "they do not hold both classes",
-                "add damaged and sound photos of several buildings",
-            )
+        check_both_classes(samples, split)
     return samples
+
+
+def check_both_classes(samples: Sequence[Sample], split: str) -> None:
+    """Raises a DatasetError unless the photos of `split` are damaged ones and sound ones."""
+    if {sample.label for sample in samples if sample.split == split} != {0.0, 1.0}:
+        raise DatasetError(
+            f"the {split} photos",
+            "they do not hold both classes",
+            "add damaged and sound photos of several buildings",
+        )
 
 
 def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
@@ -187,11 +192,14 @@ class PhotoCache:
         """Upright RGB (h, w, 3) uint8, short side at most `short_side_px`."""
         kept = self._kept.get(path)
         if kept is None:
-            kept = open_photo(path).pixels(short_side_px=self.short_side_px)
+            kept = self._make(path)
             if kept.nbytes <= self._left:
                 self._left -= kept.nbytes
                 self._kept[path] = kept
         return kept
+
+    def _make(self, path: Path) -> np.ndarray:
+        return open_photo(path).pixels(short_side_px=self.short_side_px)
 
     def warm(self, samples: Sequence[Sample], on_each: Callable[[], None] = lambda: None) -> None:
         """Decodes all photos once, so that an unreadable one stops the run before it starts.

@@ -24,11 +24,17 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from heritage.cards import ModelCard, weights_dir
 from heritage.checkpoints import Checkpoint, load_checkpoint, save_pointer
 from heritage.classifiers import normalise
-from heritage.errors import DatasetError
 from heritage.pointing import PointingHead, sequence_of, tap_points, tapped
 from heritage.training.augmentation import Views
 from heritage.training.config import PointingConfig
-from heritage.training.datasets import TRAIN, PhotoCache, Sample, read_samples, sampling_weights
+from heritage.training.datasets import (
+    TRAIN,
+    PhotoCache,
+    Sample,
+    check_both_classes,
+    read_samples,
+    sampling_weights,
+)
 from heritage.training.synthetic import cast_shadow, paint_damage_and_mask, paint_harmless
 
 SMALLEST_CROP_PX = 72
@@ -64,10 +70,7 @@ def train_pointing(
     folder = folder or weights_dir()
     checkpoint = load_checkpoint(name, folder)
     samples = [sample for sample in read_samples(data) if sample.split == TRAIN]
-    if {sample.label for sample in samples} != {0.0, 1.0}:
-        raise DatasetError(
-            f"the {TRAIN} photos", "they do not hold both classes", "add damaged and sound photos"
-        )
+    check_both_classes(samples, TRAIN)
     cache = PhotoCache(2 * checkpoint.backbone.input_size_px)
     cache.warm(samples, on_photo(len(samples)))
     started = time.monotonic()

@@ -11,7 +11,7 @@ from heritage.access import GuardedStore, Visitor, note
 from heritage.bands import BANDS
 from heritage.cards import write_atomically
 from heritage.errors import StoreError
-from heritage.priority import PriorityRow, ranked
+from heritage.priority import PriorityRow, once, ranked
 from heritage.sources import photo_root
 from heritage.store.database import LABELS
 from heritage.surveys import Run, Survey, SurveyStore
@@ -82,7 +82,7 @@ def band_counts(survey: Survey, run: Run) -> dict[str, int]:
 
 @st.cache_data(max_entries=1000, ttl=KEPT_FOR, show_spinner=False)
 def _band_counts(run_id: int, state: tuple[int, ...]) -> dict[str, int]:
-    found = Counter(row.band for row in _rows(run_id, state) if not row.duplicate_of)
+    found = Counter(row.band for row in once(_rows(run_id, state)))
     return {name: found[name] for name in BANDS}
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 from heritage.access import Role
 from heritage.bands import BANDS
 from heritage.figures import counted, percent_text
-from heritage.priority import PriorityRow, ranked
+from heritage.priority import PriorityRow, once, ranked
 from heritage.surveys import Run, Survey, Visit
 from heritage.web.access import may
 from heritage.web.charts import PLAIN
@@ -172,8 +172,7 @@ def _show_course(visits: Sequence[Visit]) -> None:
 def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, float, float]]:
     points = []
     for visit in visits:
-        once = [row for row in visit.rows if not row.duplicate_of]
-        values = [v for row in once if (v := getattr(row, field)) is not None]
+        values = [v for row in once(visit.rows) if (v := getattr(row, field)) is not None]
         if values:
             low, middle, high = np.percentile(values, (25, 50, 100))
             points.append((visit.when, float(low), float(middle), float(high)))

@@ -14,7 +14,15 @@ from heritage.access import Role, Visitor
 from heritage.bands import BANDS, EDGE_STEP_PERCENT, BandThresholds
 from heritage.errors import DatabaseAwayError, HeritageError, StoreError
 from heritage.figures import counted
-from heritage.priority import DAMAGED, SOUND, PriorityRow, agreement, answer_at, judged
+from heritage.priority import (
+    DAMAGED,
+    SOUND,
+    PriorityRow,
+    agreement,
+    answer_at,
+    judged,
+    once,
+)
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart
@@ -264,9 +272,9 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         "Watch": f"≥ {edges.watch_percent:g} %",
         "Sound": f"< {edges.watch_percent:g} %",
     }
-    once = [row for row in rows if not row.duplicate_of]
+    photos = once(rows)
     lines = [
-        f"{band_badge(band)} **{sum(row.band == name for row in once):,}** "
+        f"{band_badge(band)} **{sum(row.band == name for row in photos):,}** "
         f":small[:gray[{above[name]}]]"
         for name, band in BANDS.items()
     ]
@@ -281,7 +289,7 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
 
 
 def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
-    answered = [row for row in rows if row.damage_percent is not None and not row.duplicate_of]
+    answered = [row for row in once(rows) if row.damage_percent is not None]
     if not answered:
         st.info("The charts fill as photos are read.", icon=":material/bar_chart:")
         return
