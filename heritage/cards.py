@@ -49,7 +49,7 @@ class ModelCard:
         metrics: Per split: n, figures with 95 % intervals, and the same per source.
         heat_maps: How fast the answer falls where the hottest places are hidden first.
         speed: Time of one inspection against that of a named peer in the same run.
-        comparison: Paired tests against other checkpoints on the same photos.
+        comparison: Paired tests against other models on the same photos, by model and split.
         pointing: Of a checkpoint with a head that points: the hash of its file, how it was made,
             and from which of its values on a place counts as hot.
         localisation: Per set of photos with masks: n, chance, and how well each kind of heat map
@@ -164,7 +164,13 @@ def read_card(path: Path) -> ModelCard:
 def card_from_values(values: dict[str, Any]) -> ModelCard:
     """The card that `dataclasses.asdict` made `values` of; what is unknown is left out."""
     known = {f.name for f in fields(ModelCard)}
-    return ModelCard(**{key: value for key, value in values.items() if key in known})
+    kept = {key: value for key, value in values.items() if key in known}
+    # Until 0.4.0 all photos that were held out were compared together.
+    kept["comparison"] = {
+        other: {"all": found} if "n" in found else found
+        for other, found in values.get("comparison", {}).items()
+    }
+    return ModelCard(**kept)
 
 
 def _check_types(card: ModelCard) -> None:
@@ -211,6 +217,8 @@ def _check_types(card: ModelCard) -> None:
                 for found in bins:
                     for key in ("n", "probability", "damaged", *(set(ENDS) & set(found))):
                         _check_number(found[key])
+                    if found["n"] < 0:
+                        raise ValueError("a bin holds less than no photo")
             for count in figures["confusion"].values():
                 _check_number(count)
         for mistake in figures.get("worst", []):
@@ -227,17 +235,23 @@ def _check_types(card: ModelCard) -> None:
     for found in card.localisation.values():
         _check_number(found["n"])
         _check_number(found["chance"])
+        if not found["methods"]:
+            raise ValueError("its localisation is of no heat map")
         for figures in found["methods"].values():
             for key in ("pointing_game", "energy", "iou"):
                 _check_interval(figures[key])
             _check_number(figures["seconds_a_photo"])
+            if figures["seconds_a_photo"] <= 0:
+                raise ValueError("its scan takes no time")
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:
             _check_number(value)
-    for found in card.comparison.values():
-        for key in ("n", "p", "only_this_right", "only_other_right"):
-            _check_number(found[key])
+    for splits in card.comparison.values():
+        for found in splits.values():
+            for key in ("n", "p", "only_this_right", "only_other_right"):
+                _check_number(found[key])
+            _check_number(found.get("p_by_building", 0))
 
 
 def _check_figures(table: dict[str, Any]) -> None:

@@ -49,8 +49,12 @@ class Checkpoint:
     pointer: PointingHead | None = None
 
 
-def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
+def load_checkpoint(name: str, folder: Path | None = None, *, pointing: bool = True) -> Checkpoint:
     """Loads the checkpoint called `name`, its hash checked against its card.
+
+    Args:
+        pointing: With its head that points, if it has one; who needs none does without, even
+            where its file is lost.
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its backbone.
@@ -79,19 +83,22 @@ def load_checkpoint(name: str, folder: Path | None = None) -> Checkpoint:
     model.requires_grad_(False).eval()
     if card.pruned:
         _check_widths(model, backbone, path.name)
-    return Checkpoint(model, backbone, card, _load_pointer(model, backbone, card, folder))
+    pointer = _load_pointer(model, backbone, card, folder) if pointing else None
+    return Checkpoint(model, backbone, card, pointer)
 
 
-def _read_checked(path: Path, sha256: str) -> bytes:
+def _read_checked(path: Path, sha256: str, else_: str = "") -> bytes:
     try:
         data = path.read_bytes()
     except OSError:
         raise CheckpointError(
-            path.name, "the card is there but the weights are not", "restore the file"
+            path.name, "the card is there but the weights are not", f"restore the file{else_}"
         ) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(
-            path.name, "its hash is not the one in its card", "restore both files together"
+            path.name,
+            "its hash is not the one in its card",
+            f"restore both files together{else_}",
         )
     return data
 
@@ -102,7 +109,8 @@ def _load_pointer(
     if not card.pointing:
         return None
     path = folder / f"{card.name}{POINTER}"
-    tensors = parse_weights(_read_checked(path, card.pointing["sha256"]), path.name)
+    anew = f", or train it anew: train-pointing DATA --backbone {card.name}"
+    tensors = parse_weights(_read_checked(path, card.pointing["sha256"], anew), path.name)
     head = PointingHead(tap_points(sequence_of(model.features, backbone), backbone)[1])
     _fill(head, tensors, path.name)
     return head.requires_grad_(False).eval()

@@ -15,7 +15,7 @@ from heritage.backbones import get_backbone
 from heritage.cascade import CascadeFeatures, jet, overlaid
 from heritage.checkpoints import load_checkpoint
 from heritage.classifiers import build_classifier, normalise
-from heritage.errors import TrainingError
+from heritage.errors import DatasetError, TrainingError
 from heritage.exports import inspection_json
 from heritage.training.cascade import OverlaidPhotos, epochs_in_all, paired_test
 from heritage.training.config import EpochRecord, Step, TrainingConfig
@@ -125,9 +125,11 @@ def test_stage_ones_heat_is_at_hand_and_stays_out_of_the_json(made):
 def test_the_card_says_what_the_cascade_gains_and_over_what(made):
     _, card = made
     assert len(card.comparison) == 3
-    for found in card.comparison.values():
+    for splits in card.comparison.values():
+        assert list(splits) == ["test"]
+        found = splits["test"]
         assert found["n"] == 4
-        assert 0 <= found["p"] <= 1
+        assert 0 <= found["p"] <= 1 and 0 <= found["p_by_building"] <= 1
         assert found["only_this_right"] + found["only_other_right"] <= 4
 
 
@@ -255,10 +257,35 @@ def test_the_paired_test_counts_only_photos_on_which_the_two_differ():
     labels = np.array([1.0] * 20)
     names = tuple(str(n) for n in range(20))
 
-    def answers(right):
+    def answers(right, groups=names):
         logits = np.where(np.isin(np.arange(20), right), 1.0, -1.0)
-        return Predictions(logits, labels, names, names)
+        return Predictions(logits, labels, names, groups)
 
-    found = paired_test(answers(range(16)), answers([*range(6), 18, 19]))
-    assert found == {"n": 20, "only_this_right": 10, "only_other_right": 2, "p": 0.0386}
+    ours, theirs = range(16), [*range(6), 18, 19]
+    counts = {"n": 20, "only_this_right": 10, "only_other_right": 2, "p": 0.0386}
+    found = paired_test(answers(ours), answers(theirs))
+    assert found == counts | {"p_by_building": 0.0386}, "each photo is a building of its own"
+    one = ("tower",) * 20
+    found = paired_test(answers(ours, one), answers(theirs, one))
+    assert found == counts | {"p_by_building": 1.0}, "of one building nothing can be told"
     assert paired_test(answers(range(5)), answers(range(5)))["p"] == 1.0
+
+
+def test_folds_of_one_class_are_refused_before_anything_is_trained(made, tmp_path):
+    folder, _ = made
+    rows = (folder / "data" / "manifest.csv").read_text().splitlines()
+    kept = [row for row in rows if ",damaged,train," not in row or row.endswith(("2", "3"))]
+    shutil.copytree(folder / "data", tmp_path / "data")
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(kept))
+    seen = []
+    with pytest.raises(DatasetError, match="3 buildings at least of damaged and of sound"):
+        train(
+            QUICK,
+            tmp_path / "data",
+            out=folder / "weights",
+            name="another",
+            run_dir=tmp_path / "run",
+            stage_two_init="scratch",
+            listen=seen.append,
+        )
+    assert not seen

@@ -158,6 +158,8 @@ def test_weights_of_odd_shapes_are_an_error_in_words(stored, tensors):
 
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
+AT_ONCE = {"pointing_game": FIGURE, "energy": FIGURE, "iou": FIGURE, "seconds_a_photo": 0}
+BIN = {"n": -1, "probability": 0.5, "damaged": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -175,9 +177,17 @@ FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
         {"data": {"photos": {"train": [1]}}},
         {"data": {"sources": [1]}},
         {"heat_maps": {"n": "![x](http://example.org)"}},
-        {"comparison": {"another": {"n": 1, "p": "0.5"}}},
+        {"comparison": {"another": {"test": {"n": 1, "p": "0.5"}}}},
+        {"comparison": {"another": {"n": 1, "p": 0.5}}},
         {"localisation": {"cracks": {"n": 3, "chance": "<b>", "methods": {}}}},
         {"localisation": {"cracks": {"n": 3, "chance": 0.1, "methods": {"x": {"iou": FIGURE}}}}},
+        {"localisation": {"cracks": {"n": 3, "chance": 0.1, "methods": {}}}},
+        {"localisation": {"cracks": {"n": 3, "chance": 0.1, "methods": {"x": AT_ONCE}}}},
+        {
+            "metrics": {
+                "test": {"n": 3, "confusion": {}, "reliability": [BIN], "reliability_before": []}
+            }
+        },
     ],
     ids=str,
 )

@@ -194,11 +194,24 @@ def test_a_building_with_most_of_the_photos_is_learned_from(tmp_path, seed):
 
 def test_given_splits_are_left_as_they_are(tmp_path):
     samples = [
-        Sample(tmp_path / f"{split}{n}", float(n % 2), split, group="one")
+        Sample(tmp_path / f"{split}{n}", float(n % 2), split, group=f"of {split}")
         for split in (TRAIN, VALIDATION, "test")
         for n in range(4)
     ]
     assert with_validation(samples) == samples
+
+
+@pytest.mark.parametrize("split", [VALIDATION, "test"])
+def test_a_building_that_is_learned_from_is_not_in_another_split(tmp_path, split):
+    given = [
+        *((f"{part}{n}.jpg", n % 2, part, f"{part} {n}") for part in (TRAIN, VALIDATION, "test")
+          for n in range(4)),
+        ("tower.jpg", 1, TRAIN, "town hall"),
+        ("stairs.jpg", 1, split, "town hall"),
+    ]  # fmt: skip
+    samples = [Sample(tmp_path / file, float(y), part, group=g) for file, y, part, g in given]
+    with pytest.raises(DatasetError, match=r"stairs\.jpg: .*\(group town hall\) are of train"):
+        with_validation(samples)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ def test_a_perfect_score_has_a_width_and_fewer_photos_a_greater_one():
     assert lower_end(60) == pytest.approx(0.025 ** (1 / 30), abs=1e-3)
 
 
+def test_a_class_without_a_mistake_does_not_make_the_mean_of_both_surer():
+    labels = np.array([0] * 40 + [1] * 80)
+    called_damaged = np.array([0] * 40 + [1] * 8 + [0] * 72)
+    table = report(predictions(called_damaged * 2.0 - 1, labels), 1.0)
+    sound, mean = table["recall_sound"], table["balanced_accuracy"]
+    assert sound["value"] == 1 and sound["low"] < 0.92
+    # Were nothing known but that class, its half of the mean would still leave this much open.
+    assert mean["low"] <= mean["value"] - (1 - sound["low"]) / 2 + 1e-4
+
+
 def test_one_building_is_no_more_evidence_than_one_photo():
     scores = drawn(40)
     table = report(predictions(scores.logits, scores.labels, groups=["tower"] * 40), 1.0)

@@ -1,5 +1,6 @@
 from heritage.cards import ModelCard
 from heritage.figures import localisation_rows, localisation_tables
+from heritage.web.backbone_cards import ELSEWHERE, OURS, comparison
 
 
 def figure(value):
@@ -36,3 +37,18 @@ def test_the_tables_name_the_checkpoint_and_chance_and_leave_out_what_was_not_me
     assert told.startswith("### MobileNetV2\n\n| Photos | Heat map | Pointing game |")
     assert "Chance: masonry: 0.0420." in told
     assert "other" not in told
+
+
+def test_a_checkpoint_scored_on_photos_of_its_own_is_not_put_beside_the_others_unnoticed():
+    def scored(name, n, *sources):
+        found = {"n": n, "sources": {source: {"n": 1} for source in sources}}
+        return card(name=name, metrics={"test": found, "validation": {"n": n + 1}})
+
+    cards = [
+        scored("one", 539, "walls", "temples"),
+        scored("our_town", 40, "town"),
+        scored("another", 539, "temples", "walls"),
+        card(name="not_scored"),
+    ]
+    told = comparison(cards)["Measured by"].tolist()
+    assert told[:4] == [OURS, ELSEWHERE, OURS, OURS]

@@ -16,7 +16,7 @@ from heritage.cards import read_card
 from heritage.errors import CheckpointError, TrainingError
 from heritage.processes import named, process_stamp
 from heritage.training import jobs
-from heritage.training.config import EpochRecord, Step, TrainingConfig
+from heritage.training.config import STATE, EpochRecord, Step, TrainingConfig
 
 TINY = TrainingConfig(
     backbone="mobilenet_v3_small", init="scratch", epochs=2, crop_side_px=64, batch_size=4,
@@ -108,6 +108,16 @@ def test_a_name_that_is_taken_or_leaves_the_folder_is_refused(toy_data, tmp_path
     with pytest.raises(TrainingError, match="run of this name"):
         jobs.start(TINY, str(toy_data), "walls")
     assert not jobs.list_jobs(), "a job file that cannot be read is left out"
+
+
+@pytest.mark.parametrize("part", [".", "fold-0"])
+def test_what_a_run_of_the_shell_has_learned_is_not_taken_over(toy_data, part):
+    learned = jobs.runs_dir() / "walls" / part / STATE
+    learned.parent.mkdir(parents=True)
+    learned.write_bytes(b"eight epochs")
+    with pytest.raises(TrainingError, match="started in the shell"):
+        jobs.start(TINY, str(toy_data), "walls")
+    assert learned.read_bytes() == b"eight epochs" and not jobs.list_jobs()
 
 
 def test_a_run_that_died_by_itself_says_so_and_can_be_resumed(toy_data):

@@ -140,6 +140,22 @@ def test_a_head_that_does_not_belong_is_refused(pointed, tmp_path, harm):
         path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(CheckpointError, match=r"mobilenet_v2\.pointer\.safetensors"):
         load_checkpoint("mobilenet_v2", tmp_path)
+    assert load_checkpoint("mobilenet_v2", tmp_path, pointing=False).pointer is None
+
+
+def test_a_lost_head_is_mended_by_training_it_anew(pointed, tmp_path, capsys):
+    weights, toy = pointed
+    for name in ("mobilenet_v2.safetensors", "mobilenet_v2.json"):
+        shutil.copy(weights / name, tmp_path)
+    save_pointer(
+        read_card(tmp_path / "mobilenet_v2.json"), PointingHead((24, 32, 96, 1280)), {}, tmp_path
+    )
+    (tmp_path / "mobilenet_v2.pointer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="train-pointing DATA --backbone mobilenet_v2"):
+        load_checkpoint("mobilenet_v2", tmp_path)
+    command = ["train-pointing", str(toy), "--backbone", "mobilenet_v2", "--steps", "2"]
+    assert main([*command, "--batch-size", "2", "--weights", str(tmp_path)]) == 0
+    assert load_checkpoint("mobilenet_v2", tmp_path).pointer is not None
 
 
 @pytest.mark.parametrize("hot", [0, 1, "half", None])

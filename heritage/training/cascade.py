@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 from sklearn.model_selection import StratifiedGroupKFold
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, get_backbone
@@ -34,6 +35,7 @@ from heritage.training.datasets import (
     VALIDATION,
     PhotoCache,
     Sample,
+    check_both_classes,
 )
 from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import Predictions, predict
@@ -44,6 +46,7 @@ STAGES_TWO = ("out-of-fold", "leaky", "plain")
 START = "start"
 PARTS = (START, *(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
 OVERLAYS = "overlays"
+FOLD_SHARE, FOLD_RATE = 0.6, 0.3  # of the epochs and the rate, after photos without labels
 STAGE_TWO_BATCH, STAGE_TWO_RATE, STAGE_TWO_PATIENCE = 16, 5e-5, 3
 
 
@@ -61,8 +64,8 @@ def _first_epochs(config: TrainingConfig, unlabelled: bool) -> int:
 
 
 def _fold_epochs(config: TrainingConfig, unlabelled: bool) -> int:
-    """Half as many, where the photos without labels have gone before."""
-    return (config.epochs + 1) // 2 if unlabelled else config.epochs
+    """Fewer, where the photos without labels have gone before."""
+    return max(1, round(FOLD_SHARE * config.epochs)) if unlabelled else config.epochs
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class CascadeRun:
     Attributes:
         model: The leak-free cascade.
         history: Epochs of its stage 2.
-        comparison: Paired tests against stage 1 alone, against the same stage 2 on plain photos,
-            and against a cascade whose stage 2 learned from maps of photos stage 1 knew.
+        rivals: What stage 1 alone, the same stage 2 on plain photos, and a cascade whose stage 2
+            learned from maps of photos that stage 1 knew say of the photos held out.
     """
 
     model: DamageClassifier
     history: list[EpochRecord]
-    comparison: dict[str, Any]
+    rivals: dict[str, Predictions]
 
 
 class OverlaidPhotos(PhotoCache):
@@ -148,7 +151,7 @@ def train_cascade(
     Args:
         config: How the stage 1 of each fold is trained; its backbone is not looked at. With
             photos that carry no label, these are learned for so many epochs, once, and each fold
-            from there for half as many.
+            from there for fewer, at a lower rate.
         samples: Photos; stage 1 models of the folds see no photo of their fold.
         run_dir: Where the runs in progress are kept, each going on after a stop.
         first: Checkpoint in `folder` that is the cascade's stage 1.
@@ -168,10 +171,9 @@ def train_cascade(
             first, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
         )
     reader = checkpoint.model
-    backbone = get_backbone(CASCADE_STAGES[1])
     settings = _second_settings(config, second_start, second_epochs)
     if second_start not in ("imagenet", "scratch"):
-        load_features(build_classifier(backbone), Path(second_start))
+        load_features(build_classifier(get_backbone(CASCADE_STAGES[1])), Path(second_start))
     fold_of, readers = _fold_readers(config, samples, run_dir, folder, cache, devices, listen)
     leak_free = OverlaidPhotos(
         cache,
@@ -197,26 +199,53 @@ def train_cascade(
             made_with=checkpoint.card.sha256,
         )
     second, history = trained["out-of-fold"]
-    held_out = [s for s in labelled if s.split not in (TRAIN, VALIDATION)]
-    answers = {
-        name: predict(model, backbone, held_out, photos)
-        for (name, (model, _)), photos in zip(trained.items(), stages.values(), strict=True)
-    }
-    answers[first] = predict(reader, get_backbone(CASCADE_STAGES[0]), held_out, cache)
-    comparison = {
-        title: paired_test(answers["out-of-fold"], answers[name])
-        for title, name in (
-            (f"stage 1 alone ({first})", first),
-            ("the same ResNet on plain photos", "plain"),
-            ("a cascade trained on leaky maps", "leaky"),
+    held_out = _held_out(samples)
+    rivals = {
+        title: predict(model, get_backbone(model_backbone), held_out, cache)
+        for title, model, model_backbone in (
+            (f"stage 1 alone ({first})", reader, CASCADE_STAGES[0]),
+            ("the same ResNet on plain photos", trained["plain"][0], CASCADE_STAGES[1]),
+            ("a cascade trained on leaky maps", _joined(reader, trained["leaky"][0]), CASCADE),
         )
         if held_out
     }
-    return CascadeRun(_joined(reader, second), history, comparison)
+    return CascadeRun(_joined(reader, second), history, rivals)
+
+
+def _held_out(samples: list[Sample]) -> list[Sample]:
+    return [s for s in samples if s.label == s.label and s.split not in (TRAIN, VALIDATION)]
+
+
+def compare(
+    model: DamageClassifier,
+    rivals: dict[str, Predictions],
+    samples: list[Sample],
+    cache: PhotoCache,
+) -> dict[str, dict[str, Any]]:
+    """Paired tests of a cascade, its weights as they are stored, against its rivals.
+
+    Returns:
+        For each rival, for each split that was held out: as `paired_test`.
+    """
+    if not rivals:
+        return {}
+    held_out = _held_out(samples)
+    ours = predict(model, get_backbone(CASCADE), held_out, cache)
+    of_split = np.array([sample.split for sample in held_out])
+    return {
+        title: {
+            str(split): paired_test(
+                ours.take(np.flatnonzero(of_split == split)),
+                theirs.take(np.flatnonzero(of_split == split)),
+            )
+            for split in np.unique(of_split)
+        }
+        for title, theirs in rivals.items()
+    }
 
 
 def _second_settings(config: TrainingConfig, start: str, epochs: int) -> TrainingConfig:
-    """The study's: batches of 16, 5e-5, early stopping."""
+    """The study's: batches of 16, 5e-5, early stopping. Crops are those of stage 1."""
     return replace(
         config,
         backbone=CASCADE_STAGES[1],
@@ -226,7 +255,6 @@ def _second_settings(config: TrainingConfig, start: str, epochs: int) -> Trainin
         learning_rate=STAGE_TWO_RATE,
         head_rate_factor=1.0,
         patience=STAGE_TWO_PATIENCE,
-        crop_side_px=0,
         frozen_blocks=0,
         teacher="",
         prune=0.0,
@@ -237,18 +265,38 @@ def paired_test(ours: Predictions, theirs: Predictions) -> dict[str, Any]:
     """McNemar's exact test on the photos that only one of two models gets right (1947).
 
     Returns:
-        `n`, `only_this_right`, `only_other_right`, and the two-sided `p`.
+        `n`, `only_this_right`, `only_other_right`, the two-sided `p`, which takes photos for
+        independent, and `p_by_building`: of a permutation test that swaps the two models'
+        answers for all photos of a building at once.
     """
     right = (ours.logits > 0) == (ours.labels == 1)
     other = (theirs.logits > 0) == (theirs.labels == 1)
-    only_ours, only_theirs = int((right & ~other).sum()), int((~right & other).sum())
-    differ = only_ours + only_theirs
+    only_ours, only_theirs = right & ~other, ~right & other
+    gains = pd.Series(only_ours.astype(int) - only_theirs, dtype=int)
+    by_building = gains.groupby(list(ours.groups)).sum()
+    differ = int(only_ours.sum() + only_theirs.sum())
     return {
         "n": len(right),
-        "only_this_right": only_ours,
-        "only_other_right": only_theirs,
-        "p": round(float(binomtest(only_ours, differ).pvalue), 4) if differ else 1.0,
+        "only_this_right": int(only_ours.sum()),
+        "only_other_right": int(only_theirs.sum()),
+        "p": round(float(binomtest(int(only_ours.sum()), differ).pvalue), 4) if differ else 1.0,
+        "p_by_building": round(_permuted(by_building[by_building != 0].to_numpy()), 4),
     }
+
+
+def _permuted(gains: np.ndarray) -> float:
+    """Two-sided p of the sum of `gains` (B,), had each the other sign as easily."""
+    if len(gains) == 0:
+        return 1.0
+    gains = np.append(gains, 0)  # which changes nothing, but SciPy asks for two at least
+    found = permutation_test(
+        (gains, np.zeros(len(gains))),
+        lambda one, other, axis: np.sum(one - other, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
 
 
 def _fold_readers(
@@ -266,9 +314,12 @@ def _fold_readers(
     train = [s for s in labelled if s.split == TRAIN]
     rest = [s for s in labelled if s.split != TRAIN]
     groups = [sample.group for sample in train]
-    if len(set(groups)) < FOLDS:
+    of_class = ({s.group for s in train if s.label == label} for label in (0.0, 1.0))
+    if min(map(len, of_class)) < FOLDS:
         raise DatasetError(
-            "the photos", f"a cascade needs {FOLDS} buildings at least", "add photos of others"
+            "the train photos",
+            f"a cascade needs {FOLDS} buildings at least of damaged and of sound photos each",
+            "add photos of others",
         )
     settings = replace(config, backbone=CASCADE_STAGES[0], prune=0.0)
     begun, start = 0, None
@@ -283,12 +334,21 @@ def _fold_readers(
             cache=cache,
             devices=devices,
         )
-        settings = replace(settings, epochs=_fold_epochs(config, True))
+        # Only the head starts from nothing.
+        settings = replace(
+            settings,
+            epochs=_fold_epochs(config, True),
+            learning_rate=config.learning_rate * FOLD_RATE,
+            head_rate_factor=config.head_rate_factor / FOLD_RATE,
+        )
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=config.seed)
     labels = [sample.label for sample in train]
     fold_of: dict[Path, int] = {}
     readers: dict[int, DamageClassifier] = {}
-    for fold, (kept, held) in enumerate(splitter.split(np.zeros(len(train)), labels, groups)):
+    folds = list(splitter.split(np.zeros(len(train)), labels, groups))
+    for kept, _ in folds:
+        check_both_classes([train[index] for index in kept], TRAIN)
+    for fold, (kept, held) in enumerate(folds):
         fold_of |= {train[index].path: fold for index in held}
         readers[fold], _ = fit(
             settings,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heritage.errors import TrainingError
 
 STAGE_TWO_EPOCHS = 10  # of a cascade, as in the study
+STATE = "state.safetensors"  # of a run in progress, in its folder or one of its parts
 
 
 @dataclass(frozen=True)

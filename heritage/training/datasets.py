@@ -69,13 +69,28 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
     Where there is no validation split, one is taken from `train`.
 
     Raises:
-        DatasetError: One of the two splits lacks a class, or all photos are of one building.
+        DatasetError: One of the two splits lacks a class, all photos are of one building, or a
+            building is in `train` and in another split.
     """
     if not any(sample.split == VALIDATION for sample in samples):
         samples = split_off_validation(samples, share, seed)
     for split in (TRAIN, VALIDATION):
         check_both_classes(samples, split)
+    _check_whole_groups(samples)
     return samples
+
+
+def _check_whole_groups(samples: Sequence[Sample]) -> None:
+    """Raises a DatasetError if a group that is trained on is in another split too."""
+    learned = {sample.group for sample in samples if sample.split == TRAIN}
+    for sample in samples:
+        if sample.split != TRAIN and sample.group in learned:
+            raise DatasetError(
+                one_line(sample.path.name),
+                f"it is of the split {one_line(sample.split)}, but others of its building "
+                f"(group {one_line(sample.group)}) are of {TRAIN}",
+                "give all photos of a building the same split",
+            )
 
 
 def check_both_classes(samples: Sequence[Sample], split: str) -> None:

@@ -10,6 +10,7 @@ in Korn & Graubard 1998).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -356,7 +357,24 @@ def _figures_with_intervals(
         low, high = np.percentile(draws[name], [2.5, 97.5])
         low, high = _wide_enough(value, min(low, value), max(high, value), fewest)
         table[name] = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+    if len(present) == 2:
+        _widen_by_class(table)
     return table
+
+
+def _widen_by_class(table: dict[str, Any]) -> None:
+    """Widens the interval of the balanced accuracy to what those of its two halves leave of it.
+
+    A class without a mistake is the same in every draw, so that the bootstrap of the mean takes
+    it for certain. The ends are those of a sum of independent estimates (Zou & Donner 2008,
+    doi 10.1002/sim.3095).
+    """
+    mean, halves = table["balanced_accuracy"], (table["recall_damaged"], table["recall_sound"])
+    below, above = (
+        math.hypot(*(half["value"] - half[end] for half in halves)) / 2 for end in ("low", "high")
+    )
+    mean["low"] = round(min(mean["low"], mean["value"] - below), 4)
+    mean["high"] = round(max(mean["high"], mean["value"] + above), 4)
 
 
 def _wide_enough(value: float, low: float, high: float, cases: int) -> tuple[float, float]:

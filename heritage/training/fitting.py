@@ -34,7 +34,7 @@ from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import TrainingError
 from heritage.inputs import working_side_px
 from heritage.training.augmentation import Views
-from heritage.training.config import EpochRecord, Listener, Step, TrainingConfig
+from heritage.training.config import STATE, EpochRecord, Listener, Step, TrainingConfig
 from heritage.training.datasets import (
     TRAIN,
     VALIDATION,
@@ -48,7 +48,7 @@ from heritage.training.evaluation import Predictions, balanced_log_loss, figures
 from heritage.training.folding import fold_norms, insert_norms, lacks_norms
 from heritage.training.precision import half_precision
 
-STATE, BEST = "state.safetensors", "best.safetensors"
+BEST = "best.safetensors"
 FEWEST_STEPS = 8
 FEWEST_PHOTOS = 2  # of a step, for one process: batch norm compares photos
 SAVING = "saving"  # there once the checkpoint itself is being written
@@ -520,4 +520,4 @@ def load_named(name: str, folder: Path) -> Checkpoint:
     path = Path(name)
     if path.suffix == ".safetensors":
         folder, name = path.parent, path.stem
-    return load_checkpoint(name, folder)
+    return load_checkpoint(name, folder, pointing=False)

@@ -29,7 +29,7 @@ from heritage.cards import check_name, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError, one_line
 from heritage.logs import start_logging
 from heritage.processes import ROOT, is_locked, lives_here, named, start_apart, worker_name
-from heritage.training.config import EpochRecord, Step, TrainingConfig
+from heritage.training.config import STATE, EpochRecord, Step, TrainingConfig
 
 EVENTS = logging.getLogger(__name__)
 JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
@@ -234,6 +234,10 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
         raise TrainingError(name, "there is a run of this name", "choose another name")
     if (out / f"{name}.json").exists():
         raise TrainingError(name, "there is a checkpoint of this name", "choose another name")
+    if is_running(folder) or any(folder.glob(f"**/{STATE}")):
+        raise TrainingError(
+            name, "a run that was started in the shell has this name", "choose another name"
+        )
     job = Job(name, data, config, str(out), datetime.now(UTC).isoformat(timespec="seconds"), folder)
     values = {key: value for key, value in asdict(job).items() if key != "folder"}
     try:

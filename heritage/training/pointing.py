@@ -68,7 +68,7 @@ def train_pointing(
         HeritageError: The checkpoint or photos cannot be used.
     """
     folder = folder or weights_dir()
-    checkpoint = load_checkpoint(name, folder)
+    checkpoint = load_checkpoint(name, folder, pointing=False)
     samples = [sample for sample in read_samples(data) if sample.split == TRAIN]
     check_both_classes(samples, TRAIN)
     cache = PhotoCache(2 * checkpoint.backbone.input_size_px)

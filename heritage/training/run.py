@@ -20,7 +20,7 @@ from heritage.checkpoints import Checkpoint, load_checkpoint, round_as_stored, s
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
-from heritage.training.cascade import OVERLAYS, train_cascade
+from heritage.training.cascade import OVERLAYS, compare, train_cascade
 from heritage.training.cascade import PARTS as CASCADE_PARTS
 from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
 from heritage.training.datasets import (
@@ -133,7 +133,7 @@ def train(
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
-    comparison: dict[str, Any] = {}
+    rivals: dict[str, Predictions] = {}
     if config.backbone == CASCADE:
         cascade = train_cascade(
             config,
@@ -147,7 +147,7 @@ def train(
             devices=devices,
             listen=listen,
         )
-        model, history, comparison = cascade.model, cascade.history, cascade.comparison
+        model, history, rivals = cascade.model, cascade.history, cascade.rivals
     else:
         with devices.together():
             model, history = _fit_and_prune(
@@ -173,7 +173,6 @@ def train(
             "seconds": round(sum(record.seconds for record in history)),
         },
         data=data_note,
-        comparison=comparison,
         licence=licence or "Yours: trained on your own photos",
         limits=LIMITS,
         command=command,
@@ -182,7 +181,9 @@ def train(
     if not devices.is_main:
         return card
     round_as_stored(model, precision)
-    card = score(model, card, samples, cache)
+    card = replace(
+        score(model, card, samples, cache), comparison=compare(model, rivals, samples, cache)
+    )
     (run_dir / SAVING).touch()
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)
@@ -359,7 +360,7 @@ def evaluate(
     Raises:
         HeritageError: The checkpoint or the data cannot be used.
     """
-    checkpoint = load_checkpoint(name, folder)
+    checkpoint = load_checkpoint(name, folder, pointing=False)
     samples = read_samples(data)
     if all(sample.split == TRAIN for sample in samples):
         samples = [replace(sample, split="all") for sample in samples]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from heritage.backbones import BACKBONES, get_backbone
+from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import ModelCard, file_size_mb, list_cards
 from heritage.figures import (
     FIGURE_TITLES,
@@ -27,7 +28,7 @@ from heritage.web.charts import (
 )
 from heritage.web.frame import plain
 
-OURS = "Heritage"
+OURS, ELSEWHERE = "Heritage", "Heritage, on other photos"
 KNOWN, OTHER = "test", "test_other_source"
 
 
@@ -86,8 +87,12 @@ def _show_comparison(cards: list[ModelCard]) -> None:
 
 
 def comparison(cards: list[ModelCard]) -> pd.DataFrame:
-    """Our checkpoints and the published figures in one table, percentages as numbers."""
+    """Our checkpoints and the published figures in one table, percentages as numbers.
+
+    A checkpoint that was scored on other photos than most says so.
+    """
     rows: list[dict[str, Any]] = []
+    usual = _usual_photos(cards)
     for card in cards:
         known, other = card.metrics.get(KNOWN, {}), card.metrics.get(OTHER, {})
         sources = other.get("sources", {})
@@ -106,7 +111,7 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
                 "Parameters": card.parameters / 1e6,
                 "File": file_size_mb(card),
                 "Time": card.speed.get("ratio"),
-                "Measured by": OURS,
+                "Measured by": OURS if _photos(card) in ((), usual) else ELSEWHERE,
             }
         )
     rows += [
@@ -121,9 +126,27 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _photos(card: ModelCard) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    """What a card's figures in the table were made on, as far as the card tells."""
+    return tuple(
+        (split, found["n"], tuple(sorted(found.get("sources", {}))))
+        for split in (KNOWN, OTHER)
+        if (found := card.metrics.get(split))
+    )
+
+
+def _usual_photos(cards: list[ModelCard]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    """What most of the cards that have such figures were scored on."""
+    most = Counter(filter(None, map(_photos, cards))).most_common(1)
+    return most[0][0] if most else ()
+
+
 def _show_trade_off(cards: list[ModelCard]) -> None:
     rows = []
+    usual = _usual_photos(cards)
     for card in cards:
+        if _photos(card) != usual:
+            continue
         figure = card.metrics.get(OTHER, {}).get("balanced_accuracy")
         if figure and card.speed:
             rows.append(
@@ -308,15 +331,21 @@ def _show_comparison_with_others(card: ModelCard) -> None:
     rows = [
         {
             "Against": plain(str(other)),
-            "Photos": str(found["n"]),
+            "Photos": f"{_split(split)}, n = {found['n']}",
             "Only this one right": str(found["only_this_right"]),
             "Only the other right": str(found["only_other_right"]),
             "p (McNemar, exact)": f"{found['p']:.3f}",
+            "p by building": f"{found['p_by_building']:.3f}" if "p_by_building" in found else "–",
         }
-        for other, found in card.comparison.items()
-        if isinstance(found, dict)
+        for other, splits in card.comparison.items()
+        for split, found in splits.items()
     ]
     st.table(pd.DataFrame(rows))
+    st.caption(
+        "p is how often so great a difference comes about by chance between two that are equally "
+        "good; below 0.05 it is taken for real. The first takes photos for independent, the second "
+        "buildings."
+    )
 
 
 def _split(name: str) -> str:
@@ -328,7 +357,8 @@ def _show_untrained(trained: set[str]) -> None:
     if not missing:
         return
     st.markdown("## Not trained yet")
-    st.markdown("Train these on the page **Train**, or with a command:")
+    only = " (the cascade only with the command)" if CASCADE not in trained else ""
+    st.markdown(f"Train these on the page **Train**, or with a command{only}:")
     for entry in missing:
         st.markdown(f"**{entry.title}** · {entry.paper}")
         st.code(
