@@ -21,7 +21,7 @@ lint: .venv/installed-dev ## Check style and types
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive heritage pages scripts benchmarks app.py
 
 audit: .venv/installed-dev ## Ask the advisory service about known holes in the libraries
-	$(BIN)/pip-audit --requirement requirements.txt
+	$(BIN)/pip-audit --requirement requirements.txt --requirement requirements-cluster.txt
 
 format: .venv/installed-dev ## Put the code into its usual form
 	$(BIN)/ruff check --fix .

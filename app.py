@@ -9,7 +9,8 @@ frame("Home")
 st.title("Which of these walls needs you first?")
 st.markdown(
     "Heritage reads a photograph of a historic building, says how probable it is that **damage** "
-    "shows, and marks **where** in the picture it sees it. Everything stays on this machine."
+    "shows, and marks **where** in the picture it sees it. Photos stay on the computer that "
+    "runs this app."
 )
 show_way_in()
 show_recent_surveys()

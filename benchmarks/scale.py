@@ -52,6 +52,11 @@ def main() -> None:
     parser.add_argument("--backbone", default="mobilenet_v3_large")
     parser.add_argument("--nodes", type=int, default=os.cpu_count() or 2)
     given = parser.parse_args()
+    if given.what == "cost" and given.photos <= 2 * FEW:
+        parser.error(
+            f"--photos {given.photos}: cost compares them with a run of {FEW}; "
+            f"give more than {2 * FEW}"
+        )
     if given.what == "driver":
         driver(given.photos)
         return

@@ -24,7 +24,7 @@ from ray.data.extensions import ArrowPythonObjectArray
 from heritage.answers import SCHEMA
 from heritage.buckets import Place, read_photo
 from heritage.duplicates import perceptual_hash
-from heritage.errors import PhotoError
+from heritage.errors import HeritageError, PhotoError
 from heritage.inspection import Inspector
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo, open_photo
@@ -32,12 +32,14 @@ from heritage.sources import Source
 from heritage.surveys import pack_heat
 from heritage.triage import (
     GIVEN_UP,
+    MOST_BROKEN,
     MOST_TRIES,
     failure,
     finding_of,
     share_cores,
     thumbnail,
     told_by,
+    unforeseen,
 )
 
 TASKS_AHEAD = 2  # that an actor is given at a time
@@ -183,6 +185,7 @@ class Answer:
         share_cores()
         self._detail = work.detail
         self._inspector = work.inspector()
+        self._broken = 0  # photos in a row that ended in what was not foreseen
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows of what `Decode` made."""
@@ -195,8 +198,14 @@ class Answer:
     def _row(self, read: Read) -> dict[str, Any]:
         if read.photo is None or read.pixels is None:
             return read.row
-        whole = self._inspector.answer(read.photo, read.pixels)
-        finding = finding_of(self._inspector, read.photo, whole, detail=self._detail)
+        try:
+            whole = self._inspector.answer(read.photo, read.pixels)
+            finding = finding_of(self._inspector, read.photo, whole, detail=self._detail)
+        except (HeritageError, OSError):
+            raise
+        except Exception as error:
+            return read.row | {"error": self._one_photos_fault(error)}
+        self._broken = 0
         assert finding.heat is not None
         return read.row | {
             "backbone": self._inspector.card.name,
@@ -209,6 +218,18 @@ class Answer:
             "warnings": list(finding.warnings),
             "heat": pack_heat(finding.heat, finding.absolute),
         }
+
+    def _one_photos_fault(self, error: Exception) -> str:
+        """What is told of the photo, unless it is the fault of the engine."""
+        words = unforeseen(error)
+        self._broken += 1
+        if self._broken == MOST_BROKEN:
+            # An error of ours would not come through to the driver in one piece.
+            raise RuntimeError(
+                f"{self._inspector.card.name} failed at {MOST_BROKEN} photos in a row, the last "
+                f"time because {words.partition('; ')[0]}"
+            ) from error
+        return words
 
 
 class Inspect:

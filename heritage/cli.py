@@ -9,8 +9,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
-from heritage.errors import CheckpointError, HeritageError, TrainingError
-from heritage.figures import chance_text, percent_text
+from heritage.errors import CheckpointError, HeritageError, PhotoError, TrainingError
+from heritage.figures import SPLIT_TITLES, chance_text, percent_text
 from heritage.methods import GRAD_CAM, METHODS
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, TrainingConfig
+from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "train-pointing",
         help="give a checkpoint a head that points, for sharp detail scans",
         description="DATA is as for train; only photos of the split train are used. The checkpoint "
-        "answers as before. Some 20 minutes on a laptop; a run that is stopped begins anew.",
+        "answers as before. Half an hour or more on a laptop; a run that is stopped begins anew.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     pointing.add_argument("data", type=Path, metavar="DATA")
@@ -294,23 +295,27 @@ def _inspect(options: argparse.Namespace, given: list[str]) -> int:
 
 
 def _scanned(inspector: Inspector, photo: Photo, whole: Inspection) -> Inspection:
+    """The detail scan; where there can be none, the whole photo's answer with the reason."""
     from heritage.terminal import progress_bar
 
     seconds = inspector.scan_seconds(photo.width, photo.height)
     with progress_bar() as progress:
         task = progress.add_task(f"{photo.name}, about {seconds:.0f} s", total=None)
-        return inspector.scan(
-            photo,
-            whole,
-            lambda done, tiles: progress.update(task, completed=done, total=tiles),
-        )
+        try:
+            return inspector.scan(
+                photo,
+                whole,
+                lambda done, tiles: progress.update(task, completed=done, total=tiles),
+            )
+        except PhotoError as error:
+            return replace(whole, warnings=(*whole.warnings, no_scan(error)))
 
 
 def _line(result: dict[str, Any]) -> str:
     heat = (
         f"affected area {result['affected_percent']:.1f} %, {len(result['regions'])} region(s)"
         if result["evidence"]
-        else "no evidence"
+        else nothing_hot(result["method"])
     )
     notes = "".join(f"\n    {warning}" for warning in result["warnings"])
     percent = f"{percent_text(result['damage_percent']):>8}  {result['band']:<6}"
@@ -349,17 +354,23 @@ def _backbones(options: argparse.Namespace, given: list[str]) -> int:
         print(json.dumps(listing, indent=2, ensure_ascii=False))
         return OK
     for entry in listing:
-        figures = entry["metrics"].get("test", {})
-        told = (
-            f"test balanced accuracy {figures['balanced_accuracy']['value']:.3f}, n={figures['n']}"
-            if "balanced_accuracy" in figures
-            else ("trained" if entry["trained"] else "not trained yet")
-        )
+        figures = _balanced_accuracies(entry["metrics"])
+        told = figures or ("trained" if entry["trained"] else "not trained yet")
         size = f"{entry['parameters'] / 1e6:.1f} M" if entry["parameters"] else ""
         print(
             f"{entry['name']:<22}{entry['title']:<22}{entry['input_size']:>4} px {size:>7}  {told}"
         )
     return OK
+
+
+def _balanced_accuracies(metrics: Mapping[str, Any]) -> str:
+    """How right a checkpoint is; on other sources first, as one's own photos are of others."""
+    return "; ".join(
+        f"{SPLIT_TITLES[split].lower()}: balanced accuracy "
+        f"{metrics[split]['balanced_accuracy']['value']:.3f}, n={metrics[split]['n']}"
+        for split in ("test_other_source", "test")
+        if "balanced_accuracy" in metrics.get(split, {})
+    )
 
 
 def backbone_listing(folder: Path | None = None) -> list[dict[str, Any]]:

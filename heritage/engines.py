@@ -52,7 +52,7 @@ class Engine:
 
     Args:
         checkpoint: The loaded checkpoint.
-        device: `cpu`, `cuda`, `mps`; by default a GPU where there is one.
+        device: `cpu` or `cuda`; by default as `best_device` says.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "") -> None:
@@ -148,10 +148,17 @@ class _WithHeat(nn.Module):
 
 
 def best_device() -> str:
-    """`cuda` or `mps` where there is one, else `cpu`."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """`cuda` where there is one, else `cpu`.
+
+    Never `mps`, Apple's GPU: a triage asks from several threads at once, and there PyTorch 2.14
+    brings the process down (https://github.com/pytorch/pytorch/issues/197805).
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; ONNX Runtime's errors have no kind of theirs."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error).lower()
 
 
 class _OnnxRunner:

@@ -6,6 +6,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -35,6 +36,7 @@ from heritage.surveys import Run, Survey, SurveyStore
 REPORT_SIDE_PX = 1000
 OVERLAY_SIDE_PX = 1600
 OPACITY_PERCENT = 60
+LARGEST_ZIP_BYTES = 2 * 2**30  # of photos to train on: it is made in memory
 
 
 def stored_inspection(store: SurveyStore, run_id: int, row: PriorityRow) -> Inspection | None:
@@ -232,6 +234,22 @@ def training_folder(handover: Handover) -> Iterator[tuple[str, bytes]]:
         if name.casefold() not in used:
             used.add(name.casefold())
             yield name, photo.data
+
+
+def training_bytes(handover: Handover) -> int:
+    """How large the photos of `training_zip` are together, in bytes; those in archives left out."""
+    size = 0
+    for row in labelled_rows(handover.rows):
+        kept = handover.store.photo(row.photo_id)
+        if kept.suffix or kept.source.member is None:
+            path = (
+                handover.store.files.path(kept.sha256, kept.suffix)
+                if kept.suffix
+                else Path(kept.source.path)
+            )
+            with suppress(OSError):
+                size += path.stat().st_size
+    return size
 
 
 def training_zip(handover: Handover) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,25 +19,31 @@ from torch import Tensor
 from heritage.bands import SOUND, BandThresholds
 from heritage.cards import ModelCard, default_name
 from heritage.checkpoints import Checkpoint, load_checkpoint
-from heritage.engines import Answer, Engine
+from heritage.engines import Answer, Engine, out_of_memory
+from heritage.errors import HeritageError, PhotoError
 from heritage.heatmaps import has_evidence, heat_at_size, to_photo_size
 from heritage.inputs import network_input, working_side_px
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import HOT_THRESHOLD, Region, affected_percent, coarsened, find_regions
 from heritage.photos import Photo, open_photo
 from heritage.quality import photo_warnings
-from heritage.scanning import plan_scan, scan
+from heritage.scanning import at_levels, plan_scan, scan
+from heritage.words import NO_MEMORY, SAVE_MEMORY
 
 HEAT = ("grid", "first_stage", "whole")  # not in the JSON
 CELL_PX = 48  # of the heat map that regions and the affected area are read off; it is smooth
-SCAN_SHARE_PERCENT = 3.0  # of the heat, below which a place of a detail scan gets no box
+READ_PX = 1024  # at most along the long side of it, however fine the heat is
+SCAN_SHARE_PERCENT = 3.0  # of the heat, below which a place of a detail scan gets no box,
+MANY_PLACES = 12  # unless it is one of the hottest, and of many alike
 REGION_CELLS = 64  # along the long side, for the regions of a detail scan
 POINTING_COST = 1.3  # of a tile against an inspection of its size
+LARGE_PIXELS = 32_000_000  # photos above it are made ready for a scan one at a time
 DECODE_S_PER_MP = 0.04  # decoding and reducing, roughly; the tiles are what takes time
 PASSED_OVER = (
     "Close by, the detail scan finds places that damage % of the whole photo passes over; "
     "look at them."
 )
+_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
@@ -178,12 +186,25 @@ class Inspector:
             on_tiles: Told after each batch how many tiles are done, and how many there are.
 
         Raises:
-            PhotoError: The photo cannot be read.
+            PhotoError: The photo cannot be read, or there is not enough memory for the scan.
         """
-        whole = whole or self.inspect(photo)
+        try:
+            return self._scan(photo, whole or self.inspect(photo), on_tiles)
+        except HeritageError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise PhotoError(photo.name, NO_MEMORY, SAVE_MEMORY) from error
+            raise
+
+    def _scan(
+        self, photo: Photo, whole: Inspection, on_tiles: Callable[[int, int], None]
+    ) -> Inspection:
         plan = plan_scan(photo.width, photo.height, self._checkpoint.backbone)
+        with _one_at_a_time if photo.width * photo.height > LARGE_PIXELS else nullcontext():
+            levels = at_levels(photo.pixels(long_side_px=max(plan.levels[0])), plan)
         grid = scan(
-            photo.pixels(),
+            levels,
             plan,
             self._read_tiles,
             self._checkpoint.backbone,
@@ -195,7 +216,7 @@ class Inspector:
             grid = expit(grid - logit(self.card.pointing["hot"])).astype(np.float32)
         found = found_in(grid, photo, absolute=points)
         warnings = whole.warnings
-        if points and found["regions"] and whole.band == SOUND.name:
+        if points and found["evidence"] and whole.band == SOUND.name:
             warnings = (*warnings, PASSED_OVER)
         return replace(
             whole, **found, method=DETAIL_SCAN, whole=whole, first_stage=None, warnings=warnings
@@ -237,7 +258,9 @@ class Inspector:
             **found_in(found.maps[0].numpy(), photo),
         )
         if found.first_maps is not None:
-            first = replace(inspection, **found_in(found.first_maps[0].numpy(), photo))
+            # Its heat is Grad-CAM's, however that of stage 2 is made.
+            seen = found_in(found.first_maps[0].numpy(), photo)
+            first = replace(inspection, method=GRAD_CAM, **seen)
             inspection = replace(inspection, first_stage=first)
         return inspection
 
@@ -250,11 +273,10 @@ def found_in(grid: np.ndarray, photo: Photo, *, absolute: bool = False) -> dict[
             "absolute": True,
             "evidence": bool(grid.max() >= HOT_THRESHOLD),
             "affected_percent": round(affected_percent(grid), 2),
-            "regions": find_regions(
-                _hottest(grid), photo.width, photo.height, least_share_percent=SCAN_SHARE_PERCENT
-            ),
+            "regions": _places(grid, photo),
         }
-    scale = min(1.0, CELL_PX * max(grid.shape) / max(photo.width, photo.height))
+    read_px = min(CELL_PX * max(grid.shape), READ_PX)
+    scale = min(1.0, read_px / max(photo.width, photo.height))
     size = (max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
     heat = to_photo_size(grid, *size)
     return {
@@ -265,7 +287,15 @@ def found_in(grid: np.ndarray, photo: Photo, *, absolute: bool = False) -> dict[
     }
 
 
-def _hottest(grid: np.ndarray) -> np.ndarray:
-    """Hot heat in coarse cells: a crack that comes and goes becomes one region."""
+def _places(grid: np.ndarray, photo: Photo) -> tuple[Region, ...]:
+    """Hot places of a scan, in coarse cells: a crack that comes and goes becomes one region."""
     coarse = coarsened(grid, REGION_CELLS)
-    return np.where(coarse >= HOT_THRESHOLD, coarse, 0)
+    hot = np.where(coarse >= HOT_THRESHOLD, coarse, 0)
+    found = find_regions(hot, photo.width, photo.height, least_share_percent=0)
+    # Where there are many alike, none has a large share, and all the same they are the hottest.
+    alike = min(SCAN_SHARE_PERCENT, found[0].share_percent / 2) if found else 0
+    return tuple(
+        place
+        for number, place in enumerate(found)
+        if place.share_percent >= (alike if number < MANY_PLACES else SCAN_SHARE_PERCENT)
+    )

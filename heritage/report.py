@@ -43,6 +43,7 @@ from heritage.spreadsheets import (
     urgent_rows,
     utc_text,
 )
+from heritage.words import nothing_hot
 
 PAPER = "#F6F4EF"
 LEFT, TOP, BOTTOM, WIDTH = 18.0, 18.0, 275.0, 174.0  # mm on A4
@@ -469,7 +470,7 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
         y = pdf.say(words, x, y, width, size=8) + 1
     remarks = [
         *([row.error] if row.error else []),
-        *(["Nothing in the photo speaks for damage."] if row.band and not row.evidence else []),
+        *([nothing_hot(row.heat_map)] if row.band and not row.evidence else []),
         *(["The model is unsure: look yourself."] if row.unsure else []),
         *([f"Looks like others in group {row.similar_group}."] if row.similar_group else []),
         *row.warnings,

@@ -81,8 +81,22 @@ def plan_scan(width: int, height: int, backbone: Backbone) -> ScanPlan:
     return ScanPlan(tuple(levels), tile, int(OVERLAP_IN * side) // CELL_PX * CELL_PX)
 
 
+def at_levels(pixels: np.ndarray, plan: ScanPlan) -> list[np.ndarray]:
+    """Upright RGB (H, W, 3) uint8 at each size of a plan.
+
+    The first is `pixels` itself where it has that size, so that a large photo is held once.
+    """
+    picture = Image.fromarray(pixels)
+    return [
+        pixels
+        if (height, width) == pixels.shape[:2]
+        else np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3))
+        for height, width in plan.levels
+    ]
+
+
 def scan(
-    pixels: np.ndarray,
+    levels: Sequence[np.ndarray],
     plan: ScanPlan,
     read: Reader,
     backbone: Backbone,
@@ -91,7 +105,7 @@ def scan(
     """Reads a photo as planned.
 
     Args:
-        pixels: Upright RGB (H, W, 3) uint8 at full size.
+        levels: The photo as `at_levels` gives it.
         read: Maps normalised RGB (B, 3, s, s') to heat (B, h, w) that may be compared between
             tiles.
         on_tiles: Told after each batch how many tiles are done.
@@ -99,15 +113,12 @@ def scan(
     Returns:
         Heat (h, w) float32 of the size of `plan.cells`: of all levels the mean.
     """
-    picture = Image.fromarray(pixels)
     total = np.zeros(plan.cells, np.float32)
     done = 0
-    for level, size in enumerate(plan.levels):
-        height, width = size
-        smaller = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3)
+    for level, ((height, width), pixels) in enumerate(zip(plan.levels, levels, strict=True)):
         stitched = np.zeros((height // CELL_PX, width // CELL_PX), np.float32)
         weights = np.zeros_like(stitched)
-        for places, x in _batches(np.asarray(smaller), plan, level, backbone):
+        for places, x in _batches(pixels, plan, level, backbone):
             heat = read(x)
             done += len(places)
             on_tiles(done)

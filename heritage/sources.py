@@ -193,6 +193,12 @@ def as_error(source: Source) -> PhotoError:
     return _refused(source.photo, source.error)
 
 
+def lies_in_zip(error: str) -> bool:
+    """Whether a photo that could not be read is itself wrong in its ZIP, however often it is
+    tried."""
+    return error in (_DAMAGED, _EMPTY)
+
+
 def storable(source: Source) -> Source:
     """A name that is no text, as old archives and shares have them, is told by its row."""
     try:

@@ -300,11 +300,19 @@ def _csv_cell(value: Any) -> str:
     text = "; ".join(value) if isinstance(value, list) else str("" if value is None else value)
     if isinstance(value, int):
         return text
-    # A program set to semicolons or tabs splits the text there, quotes or not.
-    text = re.sub(r"([;\t][\s\ufeff]*)(?=[=+\-@])", r"\1'", text)
+    text = _CELL_START.sub(lambda at: f"{at[1]}{_guard(at[2])}{at[2]}", text)
+    first = text.lstrip(" \u00a0\u3000\ufeff")[:1]
+    return f"'{text}" if first in tuple("\t\r\n") else _guard(first) + text
+
+
+# A program set to semicolons or tabs begins a cell there, and after a line end, quotes or not.
+_CELL_START = re.compile(r'([;\t\r\n](?:[^\S\t\r\n]|[\ufeff"])*)([^\s\ufeff";])')
+
+
+def _guard(sign: str) -> str:
+    """An apostrophe where a cell that begins with `sign` may be taken for a formula."""
     # NFKC makes a plain sign of its full-width, small and raised variants.
-    first = unicodedata.normalize("NFKC", text.lstrip(" \u00a0\u3000\ufeff")[:1])
-    return f"'{text}" if first in tuple("=+-@\t\r\n\ufffd") else text
+    return "'" if unicodedata.normalize("NFKC", sign) in tuple("=+-@\ufffd") else ""
 
 
 def _excel_text(value: str) -> str:

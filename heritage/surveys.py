@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Engine,
     Select,
     Update,
+    and_,
     delete,
     func,
     insert,
@@ -32,7 +34,7 @@ from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, with_relatives
 from heritage.processes import lives_here
-from heritage.sources import Source, read_source, same_entry, storable
+from heritage.sources import Source, lies_in_zip, read_source, same_entry, storable
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
@@ -45,6 +47,7 @@ IDLE_S = 86_400.0  # a file so old is not being written
 LONGEST_NAME = 200
 LONGEST_NOTE = 5000
 LONGEST_HEAT = 768
+MOST_CELLS = 64 * 64  # of heat that is kept as fine as it is
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Run:
     def unfinished(self) -> bool:
         """Whether somebody works on it, or will."""
         return self.status in UNFINISHED
+
+    @property
+    def reader(self) -> str:
+        """Name for people of whose answers these are."""
+        return f"{self.card.title}, detail scan" if self.detail else self.card.title
 
 
 @dataclass(frozen=True)
@@ -336,7 +344,7 @@ class SurveyStore:
             hashes = set(session.scalars(mine))
             session.execute(delete(SurveyRow).where(SurveyRow.id == survey_id))
             session.commit()
-        self._forget(hashes)
+        self.forget_unused(hashes)
         self.files.drop_incoming(survey_id)
 
     def leftovers(self, idle_s: float = IDLE_S) -> list[Path]:
@@ -366,7 +374,7 @@ class SurveyStore:
         self, survey_id: int, sources: Iterable[Source], *, trusted: bool = False
     ) -> int:
         """Enters photos that are to be read from where they lie; those entered before are not
-        entered again.
+        entered again. An archive put aside goes where all that it holds has been read before.
 
         Args:
             trusted: They may lie anywhere, not only where visitors may look.
@@ -385,7 +393,10 @@ class SurveyStore:
             before = {(path, member): name for path, member, name in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
+            archives: set[str] = set()
             for source in map(storable, sources):
+                if self.files.is_incoming(source.path):
+                    archives.add(source.path)
                 name = before.get((source.path, source.member))
                 if name is not None:
                     if source.member is not None and not same_entry(name, source.photo):
@@ -405,8 +416,11 @@ class SurveyStore:
                 )
             if values:
                 session.execute(insert(PhotoRow), values)
+            through = self._through_with(session, survey_id) & archives if archives else set()
             session.commit()
-            return len(values)
+        for path in through:
+            Path(path).unlink(missing_ok=True)
+        return len(values)
 
     def add_upload(
         self, survey_id: int, name: str, building: str, data: bytes, sha256: str, suffix: str
@@ -487,9 +501,11 @@ class SurveyStore:
             return self.photo_bytes(now, root)
 
     def settle_incoming(self, run_id: int) -> None:
-        """Removes the archives of a survey once a run is through with what was in them."""
+        """Removes the archives of a survey that a run is through with: each photo in them is kept,
+        or is itself wrong there. What only could not be read now may be another time."""
         survey_id = self.run(run_id).survey_id
         with Session(self.engine) as session:
+            self._edited(session, survey_id)  # whoever adds photos waits, or has added them
             query = (
                 select(PhotoRow, InspectionRow.error)
                 .outerjoin(
@@ -499,14 +515,12 @@ class SurveyStore:
                 .where(PhotoRow.survey_id == survey_id, PhotoRow.suffix == "")
             )
             for photo, error in session.execute(query).all():
-                if self.files.is_incoming(photo.source_path):
-                    if error is None:  # still to be read
-                        return
+                if error and lies_in_zip(error) and self.files.is_incoming(photo.source_path):
                     photo.source_error = photo.source_error or error
+            session.flush()
+            through = self._through_with(session, survey_id)
             session.commit()
-            mine = select(PhotoRow.source_path).where(PhotoRow.survey_id == survey_id).distinct()
-            archives = {path for path in session.scalars(mine) if self.files.is_incoming(path)}
-        for path in archives:  # another may be arriving beside them
+        for path in through:  # another may be arriving beside them
             Path(path).unlink(missing_ok=True)
 
     def buildings(self) -> list[str]:
@@ -733,18 +747,18 @@ class SurveyStore:
                 forgotten |= set(session.scalars(select(PhotoRow.sha256).where(*mine)))
                 session.execute(update(PhotoRow).where(*mine).values(sha256="", suffix=""))
             session.commit()
-        self._forget(forgotten)
+        self.forget_unused(forgotten)
         self.resume(run_id)
 
-    def _forget(self, hashes: Iterable[str]) -> None:
-        """Removes the kept photos that no survey has any more."""
+    def forget_unused(self, hashes: Iterable[str]) -> None:
+        """Removes the kept photos that no survey has, or has any more."""
         for some in _in_parts(sorted(sha256 for sha256 in hashes if sha256)):
             with Session(self.engine) as session:
                 still = set(
                     session.scalars(select(PhotoRow.sha256).where(PhotoRow.sha256.in_(some)))
                 )
             for sha256 in set(some) - still:
-                self.files.forget(sha256)
+                self.files.forget(sha256, unless=partial(self._has, sha256))
 
     def delete_run(self, run_id: int) -> None:
         """Removes a run and what it found.
@@ -768,20 +782,22 @@ class SurveyStore:
     def state(self, survey_id: int, run_id: int) -> tuple[int, ...]:
         """Changes whenever the rows of a run would; cheap enough to ask on every click."""
         done = select(func.count()).where(InspectionRow.run_id == run_id)
-        verdicts = (
-            select(func.coalesce(func.max(VerdictRow.id), 0))
+        # Their number too, as on PostgreSQL one with a lower id may be written down later.
+        latest, given = (
+            select(told)
             .join(PhotoRow, PhotoRow.id == VerdictRow.photo_id)
             .where(PhotoRow.survey_id == survey_id)
+            for told in (func.max(VerdictRow.id), func.count(VerdictRow.id))
         )
         edits = select(SurveyRow.edits).where(SurveyRow.id == survey_id)
         with Session(self.engine) as session:
-            return tuple(session.scalar(query) or 0 for query in (done, verdicts, edits))
+            return tuple(session.scalar(query) or 0 for query in (done, latest, given, edits))
 
     def rows(self, run_id: int, building: str | None = None) -> list[PriorityRow]:
         """A survey's photos as a run sees them, in the order they were entered; without ranks.
 
         Args:
-            building: Only photos of this building.
+            building: Only photos of this building, each a copy only of others among them.
 
         Raises:
             StoreError: There is no such run.
@@ -813,7 +829,7 @@ class SurveyStore:
             query = query.where(PhotoRow.building == building)
         with self.engine.connect() as connection:
             rows = [_priority_row(values, run) for values in connection.execute(query)]
-            hashes = self._hashes(connection, run.survey_id)
+            hashes = self._hashes(connection, run.survey_id, building)
         return with_relatives(rows, hashes)
 
     def heat(self, run_id: int, photo_id: int) -> tuple[np.ndarray, bool] | None:
@@ -865,12 +881,12 @@ class SurveyStore:
 
     # --- a building over time --------------------------------------------------------------
 
-    def visits(self, building: str, checkpoint: str = "") -> list[Visit]:
+    def visits(self, building: str, reader: Run | None = None) -> list[Visit]:
         """A building in every survey that shows it, the earliest visit first.
 
         Args:
-            checkpoint: Name of the checkpoint whose runs are taken, so that visits compare;
-                surveys it has not read are left out. By default each survey's last run with any
+            reader: Only runs that answer as this one does are taken, so that visits compare;
+                surveys without one are left out. By default each survey's last run with any
                 results.
         """
         query = select(PhotoRow.survey_id).where(PhotoRow.building == building).distinct()
@@ -883,7 +899,7 @@ class SurveyStore:
                 (
                     run
                     for run in self.runs(survey_id)
-                    if run.done > run.failed and checkpoint in ("", run.checkpoint)
+                    if run.done > run.failed and (reader is None or same_reader(run, reader))
                 ),
                 None,
             )
@@ -894,21 +910,22 @@ class SurveyStore:
                 )
         return sorted(visits, key=lambda visit: (visit.when, visit.survey.id))
 
-    def readers(self, building: str) -> list[str]:
-        """Checkpoints that have read a building, the one with the most visits first."""
-        query = (
-            select(RunRow.checkpoint)
-            .join(PhotoRow, PhotoRow.survey_id == RunRow.survey_id)
-            .join(
-                InspectionRow,
-                (InspectionRow.run_id == RunRow.id) & (InspectionRow.photo_id == PhotoRow.id),
-            )
+    def readers(self, building: str) -> list[Run]:
+        """The last run of each who has read a building, the one with the most visits first: a
+        checkpoint, with its detail scan or without, as it was trained and calibrated then."""
+        has_read = (
+            select(InspectionRow.run_id)
+            .join(PhotoRow, PhotoRow.id == InspectionRow.photo_id)
             .where(PhotoRow.building == building, InspectionRow.error == "")
-            .group_by(RunRow.checkpoint)
-            .order_by(func.count(PhotoRow.survey_id.distinct()).desc(), RunRow.checkpoint)
         )
-        with Session(self.engine) as session:
-            return list(session.scalars(query))
+        kinds: list[tuple[Run, set[int]]] = []
+        for run in self._runs(RunRow.id.in_(has_read)):
+            surveys = next((found for last, found in kinds if same_reader(run, last)), None)
+            if surveys is None:
+                kinds.append((run, surveys := set()))
+            surveys.add(run.survey_id)
+        kinds.sort(key=lambda kind: (-len(kind[1]), kind[0].checkpoint, kind[0].detail))
+        return [run for run, _ in kinds]
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -1035,13 +1052,31 @@ class SurveyStore:
         if not cast(CursorResult[Any], done).rowcount:
             raise _no_survey(survey_id)
 
-    def _hashes(self, connection: Any, survey_id: int) -> list[tuple[int, str, str, str]]:
+    def _has(self, sha256: str) -> bool:
+        """Whether any survey has a photo of this hash."""
+        with Session(self.engine) as session:
+            same = select(PhotoRow.id).where(PhotoRow.sha256 == sha256)
+            return session.scalar(same.limit(1)) is not None
+
+    def _through_with(self, session: Session, survey_id: int) -> set[str]:
+        """Archives put aside that no photo of the survey is to be read from any more."""
+        waits = and_(PhotoRow.suffix == "", PhotoRow.source_error == "")
+        query = select(PhotoRow.source_path, waits).where(PhotoRow.survey_id == survey_id)
+        found = session.execute(query.distinct()).all()
+        archives = {path for path, _ in found if self.files.is_incoming(path)}
+        return archives - {path for path, still in found if still}
+
+    def _hashes(
+        self, connection: Any, survey_id: int, building: str | None
+    ) -> list[tuple[int, str, str, str]]:
         """Number, name, hash and perceptual hash of all photos read, in the order entered."""
         query = (
             select(PhotoRow.id, PhotoRow.name, PhotoRow.sha256, PhotoRow.perceptual_hash)
             .where(PhotoRow.survey_id == survey_id, PhotoRow.sha256 != "")
             .order_by(PhotoRow.position)
         )
+        if building is not None:
+            query = query.where(PhotoRow.building == building)
         return [tuple(values) for values in connection.execute(query)]
 
 
@@ -1088,18 +1123,19 @@ def _priority_row(values: Any, run: Run) -> PriorityRow:
 def pack_heat(heat: np.ndarray, absolute: bool = False) -> bytes:
     """Heat (h, w) as bytes, in NumPy's own formats.
 
-    Relative heat is scaled to [0, 1] and kept in half precision. Absolute heat, which is a scan's
-    and large, is kept in 256 steps, compressed, with at most `LONGEST_HEAT` cells a side, each as
-    hot as its hottest place.
+    Relative heat is scaled to [0, 1], and kept in half precision up to `MOST_CELLS` cells. More
+    than that, as scans have, and absolute heat are kept in 256 steps, compressed, with at most
+    `LONGEST_HEAT` cells a side, each as hot as its hottest place.
     """
     buffer = io.BytesIO()
-    if absolute:
+    if not absolute:
+        low, high = float(heat.min()), float(heat.max())
+        heat = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
+    if absolute or heat.size > MOST_CELLS:
         steps = np.round(coarsened(heat, LONGEST_HEAT) * 255).astype(np.uint8)
-        np.savez_compressed(buffer, heat=steps)
-        return buffer.getvalue()
-    low, high = float(heat.min()), float(heat.max())
-    scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
-    np.save(buffer, scaled.astype(np.float16), allow_pickle=False)
+        np.savez_compressed(buffer, heat=steps, absolute=np.array(absolute))
+    else:
+        np.save(buffer, heat.astype(np.float16), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -1108,7 +1144,8 @@ def unpack_heat(data: bytes) -> tuple[np.ndarray, bool]:
     found = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(found, np.ndarray):
         return found.astype(np.float32), False
-    return found["heat"].astype(np.float32) / 255, True
+    # Up to 0.4.0 no other than absolute heat was kept in steps, and none said which it was.
+    return found["heat"].astype(np.float32) / 255, bool(found.get("absolute", True))
 
 
 def _asked_for(survey_id: int, card: ModelCard, detail: bool) -> RunRow:
@@ -1141,6 +1178,13 @@ def answers_alike(one: ModelCard, other: ModelCard, *, detail: bool = False) -> 
         all(getattr(one, name) == getattr(other, name) for name in ("sha256", "temperature"))
         and tuple(one.unsure) == tuple(other.unsure)
         and (not detail or pointers[0] == pointers[1])
+    )
+
+
+def same_reader(one: Run, other: Run) -> bool:
+    """Whether two runs answer alike, so that what they say of different photos compares."""
+    return (one.checkpoint, one.detail) == (other.checkpoint, other.detail) and answers_alike(
+        one.card, other.card, detail=one.detail
     )
 
 

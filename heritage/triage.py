@@ -11,9 +11,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, repeat
@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from heritage.duplicates import perceptual_hash
+from heritage.engines import out_of_memory
 from heritage.errors import (
     CheckpointError,
     DatabaseAwayError,
@@ -55,6 +56,7 @@ from heritage.surveys import (
     SurveyStore,
     answers_alike,
 )
+from heritage.words import NO_MEMORY, SAVE_MEMORY, no_scan
 
 LOG = logging.getLogger(__name__)
 THUMBNAIL_SIDE_PX = 256
@@ -64,7 +66,6 @@ MOST_TRIES = 3
 MOST_BROKEN = 3  # photos in a row that end in what was not foreseen, before it is not their fault
 AWAY_S = 300.0  # how long a database that does not answer is waited for
 GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
-NO_MEMORY = "it needs more memory than there is; close other programs, or save a smaller copy"
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,16 @@ class _Read:
     """A photo read and inspected; without a finding where another with the same bytes has it.
 
     Attributes:
+        data: Its bytes, where they could be had.
+        small: JPEG bytes of its small picture.
         broken: What came of it, reason and advice, where that was not foreseen.
     """
 
     kept: KeptPhoto
     sha256: str = ""
     suffix: str = ""
+    data: bytes = b""
+    small: bytes = b""
     photo: Photo | None = None
     near: str = ""
     finding: Finding | None = None
@@ -232,10 +237,14 @@ def _work(
     ahead: deque[Future[_Read]] = deque()
     last = time.monotonic()
     worked = run.seconds
-    with ThreadPoolExecutor(max_workers=threads()) as pool:
-        pending = _pending(store, run.id)
-        suspects = islice(pending, 2 * threads() + 2) if died else ()
-        for read in chain(_one_by_one(reader, suspects), _in_order(pool, reader, pending, ahead)):
+    pending = _pending(store, run.id)
+    suspects = islice(pending, 2 * threads() + 2) if died else ()
+    with (
+        closing(reader),
+        ThreadPoolExecutor(max_workers=threads()) as pool,
+        closing(_in_order(pool, reader, pending, ahead)) as in_order,
+    ):
+        for read in chain(_one_by_one(reader, suspects), in_order):
             if not (read.broken or read.finding or read.sha256 in answered):
                 read = reader.inspect(read)
             if read.broken and read.sha256 not in answered:
@@ -254,9 +263,9 @@ def _work(
                     raise _broken(run, read.broken)
             if not store.record(run.id, read.kept.id, _facts(read), finding, worker=worker_name()):
                 return STOPPED  # taken for dead, as after a long silence, and followed by another
-            if read.photo and read.suffix:
-                # Who deleted the last other survey with it meanwhile may have removed the file.
-                store.files.keep(read.photo.data, read.sha256, read.suffix)
+            # Who deleted the last other survey with it meanwhile may have removed the file.
+            reader.bring_in(read)
+            reader.brought_in.discard(read.sha256)
             done += 1
             now = time.monotonic()
             stop = False
@@ -297,8 +306,9 @@ def _in_order(
     reader: _Reader,
     photos: Iterable[KeptPhoto],
     ahead: deque[Future[_Read]],
-) -> Iterator[_Read]:
-    """Reads a few photos ahead and hands them out in their order; memory stays flat."""
+) -> Generator[_Read, None, None]:
+    """Reads a few photos ahead and hands them out in their order; memory stays flat. Closed, it
+    begins no other."""
     try:
         for photo in photos:
             ahead.append(pool.submit(reader.read, photo))
@@ -335,6 +345,9 @@ class _Reader:
 
     Of two with the same bytes the first to be read is inspected; only where that is the one further
     on, and not done when the other's turn comes, are both.
+
+    Attributes:
+        brought_in: Hashes of what was brought into the store and is not written down yet.
     """
 
     def __init__(
@@ -343,6 +356,25 @@ class _Reader:
         self.store, self.inspector, self.root, self.keep = store, inspector, root, keep
         self.run_id, self.detail = run.id, run.detail
         self._taken, self._taking = set(store.inspected(run.id)), Lock()
+        self.brought_in: set[str] = set()
+
+    def close(self) -> None:
+        """Takes back what was read ahead: no row names it, so no survey's end would remove it."""
+        with suppress(HeritageError, OSError):
+            self.store.forget_unused(self.brought_in)
+
+    def bring_in(self, read: _Read) -> _Read:
+        """Keeps a photo and its small picture in the store, unless they are there.
+
+        Raises:
+            OSError: The store cannot be written.
+        """
+        self.brought_in.add(read.sha256)
+        if read.data and read.suffix:
+            self.store.files.keep(read.data, read.sha256, read.suffix)
+        if read.small:
+            self.store.files.keep_thumbnail(read.sha256, read.small)
+        return read
 
     def read(self, kept: KeptPhoto, *, again: bool = False) -> _Read:
         """Reads and inspects one photo; what is wrong with it is told in the finding, and what
@@ -359,7 +391,7 @@ class _Reader:
         except (HeritageError, OSError):
             raise
         except Exception as error:
-            return _Read(kept, kept.sha256, kept.suffix, broken=_unforeseen(error))
+            return _Read(kept, kept.sha256, kept.suffix, broken=unforeseen(error))
         if pixels is None:
             return read
         with self._taking:
@@ -382,14 +414,11 @@ class _Reader:
         except PhotoError as error:
             sha256 = hashlib.sha256(data).hexdigest()
             suffix = suffix or (UNKNOWN_SUFFIX if self.keep else "")
-            if suffix:
-                self.store.files.keep(data, sha256, suffix)
-            return _Read(kept, sha256, suffix, finding=failure(error)), None
-        if suffix:
-            self.store.files.keep(data, sha256, suffix)
+            refused = _Read(kept, sha256, suffix, data, finding=failure(error))
+            return self.bring_in(refused), None
         small = thumbnail(pixels)
-        self.store.files.keep_thumbnail(sha256, encode_jpeg(small, quality=80))
-        return _Read(kept, sha256, suffix, photo, f"{perceptual_hash(small):016x}"), pixels
+        jpeg, near = encode_jpeg(small, quality=80), f"{perceptual_hash(small):016x}"
+        return self.bring_in(_Read(kept, sha256, suffix, data, jpeg, photo, near)), pixels
 
     def inspect(self, read: _Read, pixels: np.ndarray | None = None) -> _Read:
         """Inspects a photo; without its pixels one whose twin, further on, was quicker to be read
@@ -402,14 +431,14 @@ class _Reader:
         except (HeritageError, OSError):
             raise
         except Exception as error:
-            return replace(read, broken=_unforeseen(error))
+            return replace(read, broken=unforeseen(error))
 
 
-def _unforeseen(error: Exception) -> str:
-    """Reason and advice of what befell one photo; ONNX Runtime's errors have no kind of theirs."""
+def unforeseen(error: Exception) -> str:
+    """Reason and advice of what befell one photo."""
     LOG.warning("photo broke off", exc_info=error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error).lower():
-        return NO_MEMORY
+    if out_of_memory(error):
+        return f"{NO_MEMORY}; {SAVE_MEMORY}"
     told = one_line(first_line(error))
     return f"it could not be read by the backbone ({told}); save it anew with another program"
 
@@ -437,8 +466,7 @@ def finding_of(inspector: Inspector, photo: Photo, whole: Inspection, *, detail:
     try:
         return as_finding(inspector.scan(photo, whole))
     except PhotoError as error:  # it could be decoded small, and not at its full size
-        told = f"No detail scan: {error.reason}; {error.advice}."
-        return as_finding(replace(whole, warnings=(*whole.warnings, told)))
+        return as_finding(replace(whole, warnings=(*whole.warnings, no_scan(error))))
 
 
 def as_finding(inspection: Inspection) -> Finding:
@@ -456,14 +484,12 @@ def as_finding(inspection: Inspection) -> Finding:
 
 
 def _facts(read: _Read) -> PhotoFacts | None:
-    if not read.sha256:
-        return None
-    photo = read.photo
-    if photo is None and read.broken:
-        return None  # what is known of it already stays
-    if photo is None:
-        return PhotoFacts(read.sha256, read.suffix)
-    return PhotoFacts(read.sha256, read.suffix, perceptual_hash=read.near, **told_by(photo))
+    if read.photo:
+        told = told_by(read.photo)
+        return PhotoFacts(read.sha256, read.suffix, perceptual_hash=read.near, **told)
+    if read.sha256 == read.kept.sha256:
+        return None  # what is known of it already stays: other runs have read it
+    return PhotoFacts(read.sha256, read.suffix)
 
 
 def told_by(photo: Photo) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 from heritage.backbones import get_backbone
 from heritage.cards import ModelCard
@@ -87,6 +87,18 @@ def save_untrained(folder, backbone="mobilenet_v2", name="", auroc=None, **card_
     with torch.no_grad():
         model.train()(normalise(torch.stack(views), get_backbone(backbone)))
     return save_checkpoint(model, card, folder)
+
+
+def only_reduced_copies_fit(monkeypatch, pixels):
+    """Has Pillow run out of memory where it decodes as many pixels at once."""
+    real = ImageFile.ImageFile.load
+
+    def load(image):
+        if image.width * image.height >= pixels:
+            raise MemoryError
+        return real(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
 
 def wait_until(happens, patience_s=120):

@@ -18,7 +18,7 @@ READING = {
     "failures",
     *("has_verdicts", "verdicts", "visits", "readers", "leftovers"),
 }
-WORKERS = {"settle_incoming", "record", "claim", "heartbeat", "release"}
+WORKERS = {"settle_incoming", "record", "claim", "heartbeat", "release", "forget_unused"}
 
 
 def test_every_method_of_the_store_is_known_to_change_something_or_not():

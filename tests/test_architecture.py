@@ -29,6 +29,7 @@ LOWEST = (
     "exif",
     "backbones",
     "bands",
+    "words",
     "methods",
     "errors",
 )

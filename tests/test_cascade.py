@@ -120,6 +120,8 @@ def test_stage_ones_heat_is_at_hand_and_stays_out_of_the_json(made):
     assert found.first_stage.damage_percent == found.damage_percent
     assert "first_stage" not in json.loads(inspection_json(found))
     assert alone.first_stage is None
+    other = Inspector("cascade", folder=folder / "weights").inspect(photo, method="layer_cam")
+    assert (other.method, other.first_stage.method) == ("layer_cam", "grad_cam")
 
 
 def test_the_card_says_what_the_cascade_gains_and_over_what(made):

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import crack_photo, labelled_folder
+from helpers import crack_photo, labelled_folder, only_reduced_copies_fit, save_untrained
 from PIL import Image
 
 from heritage.backbones import BACKBONES
 from heritage.bands import BandThresholds
 from heritage.cards import read_card, write_card
 from heritage.classifiers import parameters_when_built
-from heritage.cli import main
+from heritage.cli import _line, main
 from heritage.figures import percent_text
 from heritage.inspection import Inspection, Inspector
 from heritage.methods import METHODS
+from heritage.photos import open_photo
 from heritage.training.config import TrainingConfig
+from heritage.triage import finding_of
 
 SCRATCH = ["--init", "scratch", "--epochs", "1", "--batch-size", "4"]
 
@@ -87,6 +89,37 @@ def test_inspect_scans_in_detail_and_makes_other_heat_maps(run, photo, weights_d
     ]
     assert plain["damage_percent"] == scan["damage_percent"] == layer["damage_percent"]
     assert "about" in run(*command, "--detail")[2]  # the time it will take
+
+
+def test_where_there_can_be_no_detail_scan_the_whole_photo_is_answered(
+    run, tmp_path, weights_dir, monkeypatch
+):
+    path = tmp_path / "large.jpg"
+    crack_photo(path, size=(1800, 1400))
+    only_reduced_copies_fit(monkeypatch, 1800 * 1400)
+    command = ("inspect", path, "--weights", weights_dir, "--json")
+    (whole,) = json.loads(run(*command)[1])
+    status, out, err = run(*command, "--detail")
+    (found,) = json.loads(out)
+    assert status == 0, err
+    (warning,) = set(found.pop("warnings")) - set(whole.pop("warnings"))
+    assert found == whole
+    inspector = Inspector(folder=weights_dir)
+    photo = open_photo(path)
+    kept = finding_of(inspector, photo, inspector.inspect(photo), detail=True)
+    assert warning in kept.warnings, "a triage says the same"
+    assert warning.startswith("No detail scan: the photo does not fit into memory; ")
+
+
+def test_a_scan_that_finds_no_place_does_not_say_that_nothing_speaks_for_damage():
+    words = "nothing in this photo speaks for damage"
+    result = {"photo": "wall.jpg", "damage_percent": 97.0, "band": "Urgent", "warnings": []}
+    whole, scan = (
+        _line(result | {"evidence": False, "method": method})
+        for method in ("grad_cam", "detail_scan")
+    )
+    assert words in whole
+    assert words not in scan and "damage % is of the whole photo" in scan
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -222,6 +255,21 @@ def test_backbones_lists_every_backbone_trained_or_not(run, weights_dir):
     assert len(out.splitlines()) == len(BACKBONES)
     assert all(f"{name} " in out for name in BACKBONES)
     assert out.count("not trained yet") == len(BACKBONES) - 1
+
+
+def test_backbones_tells_first_how_right_each_is_on_other_sources(run, tmp_path):
+    splits = {"test": (0.9, 539), "test_other_source": (0.8, 316)}
+    metrics = {
+        split: {"n": n, "balanced_accuracy": dict.fromkeys(("value", "low", "high"), value)}
+        for split, (value, n) in splits.items()
+    }
+    save_untrained(tmp_path, metrics=metrics)
+    status, out, _ = run("backbones", "--weights", tmp_path)
+    assert status == 0
+    assert out.splitlines()[0].endswith(
+        "other sources: balanced accuracy 0.800, n=316; "
+        "known sources: balanced accuracy 0.900, n=539"
+    )
 
 
 def test_what_was_trained_can_be_used_at_once(run, toy_data, photo, tmp_path):

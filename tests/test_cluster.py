@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from helpers import crack_photo, wait_until
+from onnxruntime import InferenceSession
 from pyarrow.fs import FileSystem
 
 from heritage.answers import SCHEMA, Answers, Request
@@ -23,8 +24,9 @@ from heritage.buckets import key_of, list_photos, place, read_photo
 from heritage.cards import read_card
 from heritage.cli import main
 from heritage.errors import PhotoError, StoreError
+from heritage.inspection import Inspector
 from heritage.sources import list_folder
-from heritage.triage import MOST_TRIES
+from heritage.triage import MOST_BROKEN, MOST_TRIES
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTINCT, TOWER = 12, 280
@@ -374,6 +376,43 @@ def test_a_photo_that_brings_its_worker_down_again_and_again_is_given_up_and_no_
     errors = {read.row["photo"]: read.row["error"] for read in decode.each(batch)}
     assert "brought the program down" in errors.pop("2.jpg")
     assert errors == {"0.jpg": "", "1.jpg": "", "3.jpg": ""}
+
+
+def test_a_photo_that_the_backbone_cannot_do_is_one_row_and_a_broken_one_ends_the_run(
+    weights_dir, tmp_path, monkeypatch
+):
+    from heritage.actors import Answer, Decode, Work
+    from heritage.cluster import missing_photos
+
+    class Here(Work):
+        """What an actor must know, with the checkpoint in a folder of this machine."""
+
+        def inspector(self):
+            return Inspector(self.checkpoint, folder=self.files)
+
+    real = InferenceSession.run
+
+    def run(session, outputs, given):
+        if given["x"].shape[3] > 2 * given["x"].shape[2]:
+            raise RuntimeError("no kernel")
+        return real(session, outputs, given)
+
+    monkeypatch.setattr(InferenceSession, "run", run)
+    folder = tmp_path / "visit"
+    for index, width in enumerate((900, 240, 900, 900)):
+        crack_photo(folder / "mill" / f"{index}.jpg", size=(width, 180), seed=index)
+    (folder / "mill" / "torn.jpg").write_bytes(crack_photo()[:700])
+    visit = place(str(folder))
+    work = Here(visit, place(str(tmp_path)), "mobilenet_v2", weights_dir, 448, False)
+    decode, answer = Decode(work, restarted=False), Answer(work)
+    batch = missing_photos(list_folder(folder).sources, visit, set())
+    rows = answer.table(decode.each(batch)).to_pylist()
+    words = "it could not be read by the backbone (no kernel); save it anew with another program"
+    assert [row["error"] == words for row in rows] == [True, False, True, True, False]
+    assert [row["damage_percent"] is None for row in rows] == [True, False, True, True, True]
+    assert all(row["sha256"] for row in rows)
+    with pytest.raises(RuntimeError, match=f"failed at {MOST_BROKEN} photos in a row.*no kernel"):
+        answer.table(decode.each(batch))
 
 
 # --- the cluster -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard
 from heritage.checkpoints import Checkpoint
 from heritage.classifiers import build_classifier
-from heritage.engines import Engine
+from heritage.engines import Engine, best_device
 from heritage.heatmaps import grad_cam, to_photo_size
 
 SHAPES = ((1, 96, 128), (3, 160, 96), (1, 96, 300))
@@ -110,3 +110,9 @@ def test_making_the_graph_leaves_the_model_as_it_was():
     assert not any(module.training for module in ours.modules())
     assert not any(parameter.requires_grad for parameter in ours.parameters())
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
+
+
+def test_apples_gpu_which_two_threads_at_once_would_crash_is_left_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert best_device() == "cpu"

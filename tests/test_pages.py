@@ -9,13 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
-from helpers import crack_photo, labelled_folder, save_untrained, wait_until
+from helpers import (
+    crack_photo,
+    labelled_folder,
+    only_reduced_copies_fit,
+    save_untrained,
+    wait_until,
+)
 from streamlit.testing.v1 import AppTest
 
+from heritage.bands import BandThresholds
 from heritage.cards import list_cards
 from heritage.figures import percent_text
-from heritage.inspection import Inspection
+from heritage.inspection import Inspection, found_in
 from heritage.methods import DETAIL_SCAN, METHODS
+from heritage.photos import open_photo
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
 from heritage.training.config import TrainingConfig
@@ -127,6 +135,77 @@ def test_a_detail_scan_keeps_the_answer_and_colours_do_not_repeat_it(monkeypatch
     assert scans == [1]
 
 
+def test_where_there_can_be_no_detail_scan_the_whole_photo_and_the_way_back_stay(monkeypatch):
+    monkeypatch.setattr(models, "VIEW_SIDE_PX", 600)
+    app = inspect_page(crack_photo(size=(1800, 1400)))
+    damage = app.metric[0].value
+    only_reduced_copies_fit(monkeypatch, 1800 * 1400)
+    app.toggle(key="detail_scan").set_value(True).run()
+    assert not app.exception
+    assert not app.error
+    assert app.metric[0].value == damage
+    assert "No detail scan: the photo does not fit into memory" in warnings(app)
+    assert not [bar.value for bar in app.get("progress")]
+    assert [b.proto.label for b in app.get("download_button")] == [
+        *("Overlay (PNG)", "Inspection (JSON)")
+    ]
+    app.toggle(key="detail_scan").set_value(False).run()
+    assert not app.exception
+    assert "No detail scan" not in warnings(app)
+
+
+def warnings(app: AppTest) -> str:
+    return " ".join(element.value for element in app.warning).replace("\\", "")
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_only_a_backbone_without_a_head_that_points_is_said_to_have_none(
+    points, monkeypatch, tmp_path
+):
+    (card,) = [card for card in list_cards() if card.name == "mobilenet_v2"]
+    assert card.pointing
+    if not points:
+        save_untrained(tmp_path, "mobilenet_v2")
+        monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    app = inspect_page(crack_photo())
+    if points:
+        app.selectbox(key="checkpoint").set_value("mobilenet_v2").run()
+    assert not app.exception
+    assert ("no head that points" in texts(app)) is not points
+
+
+def where_to_look(damage_percent: float, heat: float) -> str:
+    """What the page says of a detail scan whose one hot cell has this heat."""
+
+    def script(inspection):
+        from heritage.web.inspection_view import _show_regions
+
+        _show_regions(inspection)
+
+    grid = np.zeros((8, 8), np.float32)
+    grid[2, 2] = heat
+    photo = open_photo(crack_photo(size=(80, 80)))
+    found = Inspection(
+        *("wall.jpg", photo.sha256, 80, 80, "mobilenet_v2", damage_percent),
+        band=BandThresholds().band(damage_percent).name,
+        unsure=False,
+        **dict.fromkeys(("taken_at", "camera", "latitude", "longitude")),
+        warnings=(),
+        method=DETAIL_SCAN,
+        **found_in(grid, photo, absolute=True),
+    )
+    app = AppTest.from_function(script, kwargs={"inspection": found}).run()
+    assert not app.exception
+    return texts(app)
+
+
+def test_what_a_scan_finds_close_by_is_not_said_of_the_whole_photo():
+    told = where_to_look(97.0, 0.1)
+    assert "Close by, no place stands out; damage % is of the whole photo." in told
+    assert "speaks for damage" not in told
+    assert "It is no finding" not in where_to_look(3.0, 0.9)
+
+
 def test_every_heat_map_can_be_chosen_and_leaves_damage_percent_alone():
     app = inspect_page(crack_photo(size=(800, 600)))
     damage = app.metric[0].value
@@ -193,6 +272,15 @@ def test_backbones_lists_every_checkpoint_with_its_card():
     assert all("on its own photos" in source for source in table["Measured by"][len(ours) :])
     assert table["Known sources"].dtype.kind == "f", "numbers sort as numbers"
     assert len(app.expander) == len(list_cards())
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_cascade_is_not_said_to_be_trained_on_the_page(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
+    save_untrained(tmp_path, "cascade" if trained else "mobilenet_v2")
+    told = texts(page("pages/4_Backbones.py"))
+    assert "Train these on the page **Train**" in told
+    assert ("the cascade only with the command" in told) is not trained
 
 
 @pytest.mark.parametrize(
@@ -328,13 +416,14 @@ def test_a_photo_that_was_taken_out_leaves_the_list_of_doubles(own_runs, toy_dat
 
 def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_data, monkeypatch):
     monkeypatch.setenv("HERITAGE_WEIGHTS", str(toy_data.parent / "weights"))
+    (jobs.runs_dir() / "my_mobilenet_v3_small").mkdir(parents=True)  # a run of the shell
     app = train_page(toy_data)
     app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
     app.selectbox(key="train_start").set_value("scratch").run()
     next(b for b in app.button if b.label == "Start training").click().run()
     assert not app.exception
     (job,) = jobs.list_jobs()
-    assert (job.name, job.config.backbone) == ("my_mobilenet_v3_small", "mobilenet_v3_small")
+    assert (job.name, job.config.backbone) == ("my_mobilenet_v3_small_2", "mobilenet_v3_small")
     assert "Running" in texts(app)
     app.button(key=f"stop-{job.name}").click().run()
     wait_until(lambda: job.status() == "stopped")

@@ -122,6 +122,17 @@ def test_an_urgent_photo_is_shown_with_all_that_is_known_of_it():
         assert words in text
 
 
+def test_a_scan_that_finds_no_place_does_not_speak_against_the_damage_of_the_whole():
+    found = {
+        method: text_of(report([replace(ROW, evidence=False, regions=(), heat_map=method)]))
+        for method in ("detail_scan", "grad_cam")
+    }
+    close_by = "Close by, no place stands out; damage % is of the whole photo."
+    assert [close_by in text for text in found.values()] == [True, False]
+    speaks = [text.count("nothing in this photo speaks for damage") for text in found.values()]
+    assert speaks == [0, 1]
+
+
 def test_damage_is_never_rounded_to_certainty():
     text = text_of(report([replace(ROW, damage_percent=99.98)]))
     assert "> 99.9 %" in text

@@ -1,20 +1,24 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from helpers import crack_photo, save_untrained, wall
+from onnxruntime import InferenceSession
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtError
 from PIL import Image
 from torch.nn import functional
 
-from heritage import Inspector
+from heritage import Inspector, scanning
 from heritage.backbones import BACKBONES, get_backbone
 from heritage.checkpoints import load_checkpoint, save_pointer
-from heritage.exports import encode_png
-from heritage.inspection import PASSED_OVER
-from heritage.photos import open_photo
+from heritage.errors import PhotoError
+from heritage.exports import encode_jpeg, encode_png
+from heritage.inspection import PASSED_OVER, found_in
+from heritage.photos import Photo, open_photo
 from heritage.pointing import PointingHead, tap_points
-from heritage.scanning import CELL_PX, MAX_PIXELS, plan_scan, scan
+from heritage.scanning import CELL_PX, MAX_PIXELS, at_levels, plan_scan, scan
 
 MOBILE = get_backbone("mobilenet_v2")
 SIZES = [(6000, 4000), (4000, 6000), (224, 224), (300, 1111), (33, 600), (1023, 767), (449, 448)]
@@ -72,7 +76,7 @@ def test_stitched_tiles_are_the_map_of_the_whole():
     pixels = wall(True, (1330, 900), seed=3)
     plan = plan_scan(1330, 900, MOBILE)
     assert plan.tiles > 6
-    found = scan(pixels, plan, darkness, MOBILE)
+    found = scan(at_levels(pixels, plan), plan, darkness, MOBILE)
     assert found.shape == plan.cells
     whole = np.zeros(plan.cells, np.float32)
     for height, width in plan.levels:
@@ -88,7 +92,8 @@ def test_stitched_tiles_are_the_map_of_the_whole():
 def test_progress_is_told_up_to_the_last_tile():
     plan = plan_scan(1330, 900, MOBILE)
     told = []
-    scan(wall(False, (1330, 900)), plan, darkness, MOBILE, told.append)
+    levels = at_levels(wall(False, (1330, 900)), plan)
+    scan(levels, plan, darkness, MOBILE, told.append)
     assert told == sorted(set(told))
     assert told[-1] == plan.tiles
 
@@ -169,3 +174,95 @@ def test_the_time_told_before_grows_with_the_photo(weights_dir):
     inspector = Inspector(folder=weights_dir)
     small, large = inspector.scan_seconds(640, 480), inspector.scan_seconds(6000, 4000)
     assert 0 < small < large
+
+
+def test_a_vast_photo_is_scanned_as_its_smaller_copy_and_held_no_larger(weights_dir, monkeypatch):
+    monkeypatch.setattr(scanning, "MAX_PIXELS", 1_500_000)
+    photo = open_photo(encode_jpeg(wall(True, (3000, 2000), seed=4)), "tower.jpg")
+    copy = open_photo(encode_png(photo.pixels(long_side_px=1500)), "tower.png")
+    inspector = Inspector(folder=weights_dir)
+    whole = inspector.inspect(photo)
+    held = []
+    tracemalloc.start()
+    try:
+        found = inspector.scan(
+            photo, whole, lambda done, tiles: held.append(tracemalloc.get_traced_memory()[0])
+        )
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found.grid, inspector.scan(copy).grid)
+    assert max(held) < 8 * 1_500_000  # of bytes; the photo itself has three a pixel
+
+
+WALL = Photo("wall.jpg", b"", "", 6000, 4000, "JPEG")
+
+
+def test_what_a_fine_heat_map_says_is_read_off_without_filling_the_memory():
+    grid = np.zeros((1000, 1500), np.float32)
+    grid[200:300, 600:900] = 1
+    tracemalloc.start()
+    try:
+        found = found_in(grid, WALL)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < WALL.width * WALL.height
+    assert found["affected_percent"] == pytest.approx(2, abs=0.1)
+    (box,) = found["regions"]
+    found_box = (box.x, box.y, box.width, box.height)
+    assert found_box == pytest.approx((2400, 800, 1200, 400), abs=12)
+
+
+def test_of_many_places_alike_the_hottest_are_boxed():
+    grid = np.zeros((1000, 1500), np.float32)
+    corners = [(top, left) for top in range(50, 950, 150) for left in range(50, 1450, 150)]
+    for number, (top, left) in enumerate(corners):
+        grid[top : top + 40, left : left + 40] = 0.7 + 0.004 * number
+    found = found_in(grid, WALL, absolute=True)
+    assert found["evidence"]
+    assert 1 < len(found["regions"]) < len(corners)
+    for region in found["regions"]:
+        inside = [
+            region.x <= 4 * left < 4 * left + 160 <= region.x + region.width
+            and region.y <= 4 * top < 4 * top + 160 <= region.y + region.height
+            for top, left in corners
+        ]
+        assert sum(inside) == 1
+
+
+def test_beside_a_large_crack_crumbs_get_no_box():
+    grid = np.zeros((1000, 1500), np.float32)
+    grid[300:360, 100:1400] = 0.9
+    for left in range(0, 1500, 200):
+        grid[700:710, left : left + 10] = 0.9
+    assert len(found_in(grid, WALL, absolute=True)["regions"]) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        OrtError("Failed to allocate memory for requested buffer"),
+    ],
+    ids=["Python", "GPU", "ONNX Runtime"],
+)
+def test_a_scan_that_memory_does_not_suffice_for_says_so(weights_dir, monkeypatch, error):
+    inspector = Inspector(folder=weights_dir)
+    photo = open_photo(crack_photo(), "tower.jpg")
+    whole = inspector.inspect(photo)
+
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(InferenceSession, "run", fail)
+    with pytest.raises(PhotoError, match=r"tower\.jpg: it needs more memory than there is; close"):
+        inspector.scan(photo, whole)
+
+
+def test_what_else_breaks_a_scan_is_not_taken_for_a_lack_of_memory(weights_dir):
+    def stop(done, tiles):
+        raise InterruptedError("stopped")
+
+    with pytest.raises(InterruptedError, match="stopped"):
+        Inspector(folder=weights_dir).scan(open_photo(crack_photo(), "tower.jpg"), on_tiles=stop)

@@ -180,6 +180,31 @@ def test_no_program_takes_the_rest_of_a_text_for_a_formula(delimiter):
     assert not any(field.strip().startswith(("=", "+", "@")) for field in fields)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x;"=1+1;y.jpg',
+        'x\t "" @SUM(A1)\ty.jpg',
+        "damp\n=1+1",
+        "damp\r\n\r\n -1+cmd|' /C calc'!A0",
+        'damp\n"+1',
+        "damp;＝1",
+    ],
+)
+def test_neither_a_quote_nor_a_line_end_lets_a_formula_begin_a_cell(text, delimiter):
+    rows = rows_of(replace(FULL, photo=text, building=text, note=text))
+    table = io.StringIO(priority_csv(rows).decode("utf-8-sig"), newline="")
+    fields = [field for line in csv.reader(table, delimiter=delimiter) for field in line]
+    assert fields
+    assert not any(field.strip(' \r\n"').startswith(tuple("=+-@＝")) for field in fields)
+
+
+def test_a_note_of_several_lines_stays_as_it_was_written():
+    note = 'North side: "Gate"; 3 - 4 mm\nwest = dry;\n\n 2 cracks + salt'
+    assert cells(rows_of(replace(FULL, note=note)))[0]["note"] == note
+
+
 def test_in_excel_nothing_is_a_formula_or_a_link():
     texts = [*FORMULAS, "http://example.org", "mailto:a@b.c", "internal:Summary!A1", "<r>x</r>"]
     rows = rows_of(*(replace(FULL, photo=t, note=t, building=t, verdict_by=t) for t in texts))

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import zipfile
@@ -10,21 +11,25 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 import streamlit as st
 from helpers import crack_photo, wait_until
+from onnxruntime import InferenceSession
 from sqlalchemy import insert
 from streamlit.testing.v1 import AppTest
 
+from heritage.access import Visitor
 from heritage.bands import BandThresholds
 from heritage.cards import read_card, weights_dir
-from heritage.handover import Handover
+from heritage.handover import LARGEST_ZIP_BYTES, Handover
 from heritage.sources import list_folder
 from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
 from heritage.store.tables import InspectionRow, PhotoRow
-from heritage.surveys import DONE, SurveyStore
+from heritage.surveys import DONE, Finding, SurveyStore
 from heritage.triage import triage
 from heritage.web import priority_table
+from heritage.web.survey_view import _file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -284,6 +289,13 @@ def test_verdicts_lead_to_training(kept, spring, tmp_path, monkeypatch):
         "Sound photos": "2",
         "Buildings or scenes": "2",
     }
+    begun = app.text_input(key="training_data").value
+    labels = Path(begun).read_bytes()
+    kept.give_verdict([kept.rows(run.id)[0].photo_id], "unsure")
+    app = page("5_Train.py")
+    button(app, "Take the verdicts given in surveys").click().run()
+    assert app.text_input(key="training_data").value != begun
+    assert Path(begun).read_bytes() == labels, "a training that is stopped goes on from these"
 
 
 def test_verdicts_move_the_bands_and_settings_moves_them_back(kept):
@@ -322,6 +334,21 @@ def test_surveys_lists_them_and_shows_a_building_over_time(kept, spring):
     assert "3 September 2026" in texts(app)
     app.selectbox[0].set_value("mill").run()
     assert not app.exception
+
+
+def test_a_building_over_time_keeps_detail_scans_apart(kept, spring):
+    survey, run = spring
+    scan = kept.create_run(survey.id, card(), detail=True)
+    for photo in kept.pending(scan.id):
+        kept.record(scan.id, photo.id, None, Finding(damage_percent=12.5))
+    app = page("3_Surveys.py")
+    reader = next(box for box in app.selectbox if box.label == "Read by")
+    assert reader.options == [run.card.title, f"{run.card.title}, detail scan"]
+    assert "Only one survey shows it" not in texts(app)
+    reader.set_value(reader.options[1]).run()
+    assert not app.exception
+    assert "Only one survey shows it" in texts(app)
+    assert f"read by {reader.options[1]}" in texts(app)
 
 
 def test_home_leads_back_to_the_last_surveys(kept, spring):
@@ -593,6 +620,26 @@ def test_adding_says_how_many_photos_were_new(kept, spring):
     assert kept.survey(survey.id).photos == 8
 
 
+def test_a_zip_added_again_brings_nothing_new_although_it_has_been_read(kept, spring):
+    survey, run = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("nave/1.jpg", crack_photo(seed=4))
+
+    def put_aside():
+        return [path for path in kept.folder.glob("incoming/*/*") if path.is_file()]
+
+    add(app, ("more.zip", archive.getvalue()))
+    wait_until(lambda: kept.run(run.id).status == DONE and kept.run(run.id).done == 8)
+    assert not put_aside()
+    add(app, ("more.zip", archive.getvalue()))
+    assert not app.exception
+    assert "Nothing new in these files." in texts(app)
+    assert kept.survey(survey.id).photos == 8
+    assert not put_aside()
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [("06.05.2026 Kirche/1.jpg", "06.05.2026 Kirche"), ("St. Anna 1.5.zip", "St. Anna 1.5")],
@@ -650,3 +697,89 @@ def test_one_photo_is_not_called_photos(kept):
     home = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert "1 photo" in texts(home)
     assert "1 photos" not in texts(page("2_Triage.py", survey=survey.id)) + texts(home)
+
+
+def test_what_there_was_no_memory_for_can_be_tried_again(kept, monkeypatch):
+    survey = kept.create_survey("Large photos")
+    data = crack_photo(seed=5)
+    kept.add_upload(survey.id, "a.jpg", "", data, hashlib.sha256(data).hexdigest(), "jpg")
+    run = kept.create_run(survey.id, card())
+    with monkeypatch.context() as patch:
+        patch.setattr(InferenceSession, "run", out_of_memory)
+        assert triage(kept, run.id).failed == 1
+    app = page("2_Triage.py", survey=survey.id)
+    button(app, "Try again to read 1").click().run()
+    assert not app.exception
+    wait_until(lambda: kept.run(run.id).status == DONE)
+    assert kept.run(run.id).failed == 0
+
+
+def out_of_memory(*given):
+    raise MemoryError
+
+
+def test_a_photo_that_was_gone_and_is_added_again_is_read(kept, twins):
+    survey, (one, _) = twins
+    photo = kept.photo(one)
+    path = kept.files.path(photo.sha256, photo.suffix)
+    data = path.read_bytes()
+    path.unlink()
+    run = kept.create_run(survey.id, card())
+    assert triage(kept, run.id).failed == 2
+    app = page("2_Triage.py", survey=survey.id)
+    assert button(app, "Try again to read 2")
+    add(view(app, "Settings"), (photo.name, data))
+    assert not app.exception
+    assert [toast.value for toast in app.toast] == ["2 photos to be read again"]
+    wait_until(lambda: kept.run(run.id).status == DONE)
+    assert kept.run(run.id).failed == 0
+    assert kept.survey(survey.id).photos == 2
+
+
+def test_what_a_colleague_has_set_meanwhile_is_not_overwritten(kept, spring):
+    survey, _ = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    day = date(2026, 5, 8)
+    kept.edit_survey(survey.id, name="Spring round", site="New town", visited_on=day)
+    button(app, "Save").click().run()
+    assert not app.exception
+    now = kept.survey(survey.id)
+    assert (now.name, now.site, now.visited_on) == ("Spring round", "New town", day)
+
+
+def test_what_leaves_has_one_state_of_the_survey_at_its_head_and_in_its_rows(kept, spring):
+    survey, run = spring
+    kept.edit_survey(survey.id, name="Spring round", thresholds=BandThresholds(0, 0, 0))
+    book = openpyxl.load_workbook(io.BytesIO(_file(survey, run, "xlsx", Visitor())))
+    assert book["Summary"]["A1"].value == "Spring round"
+    lines = [[cell.value for cell in line][:3] for line in book["Summary"].iter_rows()]
+    assert ["▲ Urgent", "0 % and above", 6] in lines
+
+
+def test_more_labelled_photos_than_memory_takes_are_not_zipped(kept, spring):
+    survey, run = spring
+    row = next(row for row in kept.rows(run.id) if not row.error)
+    kept.give_verdict([row.photo_id], "damaged")
+
+    def shown():
+        app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+        assert not app.exception
+        (download,) = (b for b in app.get("download_button") if "ZIP" in b.proto.label)
+        return download.proto.disabled, texts(app)
+
+    disabled, told = shown()
+    assert not disabled
+    assert "serial number" in told
+    photo = kept.photo(row.photo_id)
+    os.truncate(kept.files.path(photo.sha256, photo.suffix), LARGEST_ZIP_BYTES + 1)  # a hole
+    st.cache_data.clear()
+    disabled, told = shown()
+    assert disabled
+    assert "more than one ZIP is made of (2 GB): use **Train on all verdicts**" in told
+
+
+def test_a_backbone_without_a_head_that_points_says_so_before_a_scan_is_begun(kept, spring):
+    survey, _ = spring
+    words = "This backbone has no head that points"
+    assert words in texts(view(page("2_Triage.py", survey=survey.id), "Runs"))
+    assert words in texts(page("2_Triage.py"))

@@ -1,6 +1,7 @@
 """Surveys, runs and verdicts are kept, counted once, and freed when deleted."""
 
 import hashlib
+import io
 import os
 import socket
 import subprocess
@@ -17,16 +18,17 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from helpers import crack_photo, wait_until
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError, StoreError
-from heritage.priority import ranked
+from heritage.priority import once, ranked
 from heritage.processes import process_stamp, worker_name
 from heritage.sources import Source
 from heritage.store.database import connect
-from heritage.store.tables import Base
+from heritage.store.files import PhotoFiles
+from heritage.store.tables import Base, VerdictRow
 from heritage.surveys import (
     FAILED,
     RUNNING,
@@ -132,6 +134,28 @@ def test_deleting_a_survey_frees_what_no_other_survey_has(store, survey):
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table
 
 
+@pytest.mark.parametrize(
+    ("where", "event"), [(PhotoFiles.forget, "call"), (SurveyStore._has, "return")]
+)
+def test_a_photo_uploaded_while_its_last_survey_is_deleted_stays(store, survey, where, event):
+    other = store.create_survey("Other")
+    sha256 = upload(store, survey, "a.jpg", b"same")
+
+    def come(frame, now, argument):
+        if (frame.f_code, now) == (where.__code__, event):
+            sys.setprofile(None)
+            upload(store, other, "a.jpg", b"same")
+
+    sys.setprofile(come)
+    try:
+        store.delete_survey(survey.id)
+    finally:
+        sys.setprofile(None)
+    assert store.survey(other.id).photos == 1
+    assert store.files.read("a.jpg", sha256, "jpg") == b"same"
+    assert not list(store.folder.rglob("*.partial"))
+
+
 def test_the_number_of_a_deleted_survey_is_not_given_again(store, survey):
     store.delete_survey(survey.id)
     assert store.create_survey("Next").id != survey.id
@@ -157,6 +181,25 @@ def test_sources_are_entered_once_however_often_they_are_given(store, survey):
     pending = store.pending(store.create_run(survey.id, CARD).id)
     assert [photo.name for photo in pending] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert pending[2].source == sources[2]
+
+
+def test_an_archive_given_again_stays_only_while_it_is_to_be_read(store, survey):
+    path = store.files.incoming(survey.id, 7)
+    sources = [Source(f"{index}.jpg", "", str(path), index) for index in range(2)]
+
+    def give():
+        path.write_bytes(b"archive")
+        return store.add_photos(survey.id, sources)
+
+    assert [give(), give()] == [2, 0]
+    run = store.create_run(survey.id, CARD)
+    first, second = store.pending(run.id)
+    store.record(run.id, first.id, facts("1" * 64), Finding(damage_percent=1.0))
+    assert give() == 0
+    assert path.exists()
+    store.record(run.id, second.id, facts("2" * 64), Finding(damage_percent=1.0))
+    assert give() == 0
+    assert not path.exists()
 
 
 def test_photos_added_at_the_same_time_all_arrive(store, survey, open_store):
@@ -245,6 +288,30 @@ def test_the_heat_of_a_scan_keeps_its_scale_and_its_thinnest_crack():
     hot = (back > 0.5).any(0).mean()
     assert hot == pytest.approx(1100 / 2000, abs=0.01)
     assert len(packed) < 100_000
+
+
+def test_the_heat_of_a_scan_without_a_scale_is_kept_as_small():
+    y, x = np.mgrid[:1000, :1500]
+    heat = 5 + 40 * np.exp(-((y - 250) ** 2 + (x - 1200) ** 2) / 2e4).astype(np.float32)
+    packed = pack_heat(heat)
+    back, absolute = unpack_heat(packed)
+    assert not absolute
+    assert max(back.shape) <= 768
+    assert (back.min(), back.max()) == (0.0, 1.0)
+    spot = np.argwhere(back > 0.95).mean(0) / back.shape
+    assert spot == pytest.approx((0.25, 0.8), abs=0.01)
+    assert len(packed) < 100_000
+
+
+def test_heat_that_was_kept_earlier_comes_back():
+    heat = np.random.default_rng(0).random((1000, 1500)).astype(np.float16)
+    relative, steps = io.BytesIO(), io.BytesIO()
+    np.save(relative, heat)
+    back, absolute = unpack_heat(relative.getvalue())
+    assert np.array_equal(back, heat) and not absolute
+    np.savez_compressed(steps, heat=np.full((3, 4), 51, np.uint8))
+    back, absolute = unpack_heat(steps.getvalue())
+    assert np.allclose(back, 0.2) and absolute
 
 
 def test_a_scan_is_another_run_than_one_without(store, survey):
@@ -491,6 +558,17 @@ def test_the_state_changes_with_everything_the_table_shows(store, survey, run):
     assert store.rows(run.id)[0].building == "chapel"
 
 
+def test_a_verdict_that_is_written_down_late_changes_the_state(store, survey, run):
+    photo = store.pending(run.id)[0]
+    states = []
+    for number in (20, 10):  # on PostgreSQL the numbers are given before the transactions end
+        said = {"id": number, "photo_id": photo.id, "verdict": "sound", "given_at": datetime.now()}
+        with store.engine.begin() as connection:
+            connection.execute(insert(VerdictRow).values(note="", given_by="", **said))
+        states.append(store.state(survey.id, run.id))
+    assert states[0] != states[1]
+
+
 def test_a_building_is_seen_over_all_its_surveys_in_the_order_of_the_visits(store):
     for name, day, percent in (("later", 9, 80.0), ("earlier", 3, 20.0)):
         survey = store.create_survey(name, visited_on=date(2026, day, 1))
@@ -501,6 +579,41 @@ def test_a_building_is_seen_over_all_its_surveys_in_the_order_of_the_visits(stor
     visits = store.visits("tower")
     assert [visit.survey.name for visit in visits] == ["earlier", "later"]
     assert [[row.damage_percent for row in visit.rows] for visit in visits] == [[20.0], [80.0]]
+
+
+def test_the_course_of_a_building_is_that_of_one_reader(store):
+    retrained = replace(CARD, sha256="b" * 64)
+    percents = iter(range(1, 10))
+    for year in (2024, 2025, 2026):
+        survey = store.create_survey(f"{year}", visited_on=date(year, 5, 1))
+        upload(store, survey, "t.jpg", str(year).encode(), "tower")
+        readers = [(CARD, False)]
+        readers += [(CARD, True)] if year > 2024 else []
+        readers += [(retrained, True)] if year > 2025 else []
+        for card, detail in readers:
+            again = store.create_run(survey.id, card, detail=detail)
+            answered(store, again, [float(next(percents))])
+    found = store.readers("tower")
+    assert [(run.card.sha256[0], run.detail) for run in found] == [
+        *(("a", False), ("a", True), ("b", True)),
+    ]
+    assert len({run.reader for run in found}) == 2
+    courses = [
+        [visit.rows[0].damage_percent for visit in store.visits("tower", run)] for run in found
+    ]
+    assert courses == [[1, 2, 4], [3, 5], [6]]
+
+
+def test_a_building_whose_photos_also_lie_in_another_folder_has_all_of_them(store, survey):
+    for building in ("00 selection", "tower"):
+        for name in ("a", "b", "b again"):
+            upload(store, survey, f"{building}/{name}.jpg", name[:1].encode(), building)
+    run = store.create_run(survey.id, CARD)
+    answered(store, run, [40.0, 70.0, 70.0] * 2)
+    for building in ("00 selection", "tower"):
+        (visit,) = store.visits(building)
+        assert [row.damage_percent for row in once(visit.rows)] == [40.0, 70.0]
+    assert len(once(store.rows(run.id))) == 2
 
 
 def test_a_kept_photo_that_is_gone_says_so(store, survey):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ from heritage.sources import list_files, list_folder
 from heritage.store.files import UNKNOWN_SUFFIX
 from heritage.surveys import DONE, FAILED, RUNNING, STOPPED, Finding
 from heritage.training.datasets import read_samples
-from heritage.triage import GIVEN_UP, triage, work_off
+from heritage.triage import GIVEN_UP, MOST_TRIES, triage, work_off
 from heritage.worker import LOCK, ensure_worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,6 +146,45 @@ def test_a_run_asked_to_stop_stops_and_can_go_on(store, run, weights_dir, monkey
     assert triage(store, run.id, weights=weights_dir).status == DONE
 
 
+def test_nothing_stays_of_a_survey_that_is_deleted_after_its_run_was_stopped(
+    store, run, weights_dir, monkeypatch
+):
+    monkeypatch.setattr("heritage.triage.HEARTBEAT_S", 0.0)
+
+    def ask(state):
+        if state.done == 2:
+            store.ask_to_stop(run.id)
+
+    assert triage(store, run.id, weights=weights_dir, listen=ask).status == STOPPED
+    assert hashes_kept(store) == {row.sha256 for row in store.rows(run.id) if row.sha256}
+    store.delete_survey(run.survey_id)
+    assert not hashes_kept(store)
+
+
+def hashes_kept(store):
+    files = (path for kind in ("photos", "thumbnails") for path in store.folder.glob(f"{kind}/*/*"))
+    return {path.name.partition(".")[0] for path in files}
+
+
+def test_what_is_known_of_a_photo_stays_where_a_later_run_cannot_read_it(
+    store, run, card, weights_dir
+):
+    triage(store, run.id, weights=weights_dir)
+    before = store.rows(run.id)
+    first, second, *_ = before
+    deadly, gone = (store.create_run(run.survey_id, card) for _ in range(2))
+    store.claim(deadly.id, f"{socket.gethostname()}:{2**22 + 1}:1")
+    (store.folder / f"in-hand-{deadly.id}").write_text(f"{first.photo_id} {MOST_TRIES}")
+    assert triage(store, deadly.id, weights=weights_dir).failed == 2
+    assert store.rows(deadly.id)[0].error == GIVEN_UP
+    assert store.rows(run.id) == before
+    store.files.forget(second.sha256)
+    assert triage(store, gone.id, weights=weights_dir).failed == 2
+    assert "the kept photo is gone" in store.rows(gone.id)[1].error
+    assert (first.width, second.width) == (240, 240)
+    assert store.rows(run.id) == before
+
+
 def test_a_run_whose_checkpoint_is_gone_fails_with_the_reason(store, run, tmp_path):
     with pytest.raises(CheckpointError):
         triage(store, run.id, weights=tmp_path)
@@ -232,13 +272,19 @@ def test_an_archive_that_arrives_meanwhile_is_left_alone(store, run, weights_dir
     assert arriving.exists()
 
 
-def test_an_archive_is_taken_in_and_then_removed(store, card, photos, tmp_path, weights_dir):
-    survey = store.create_survey("Visit")
+def put_aside(store, survey, photos):
+    """Gives a survey an archive of the photos of a folder, as an upload does."""
     path = store.files.incoming(survey.id, 1)
     with zipfile.ZipFile(path, "w") as archive:
         for photo in sorted(photos.rglob("*.jpg")):
             archive.write(photo, photo.relative_to(photos))
     store.add_photos(survey.id, list_files([path]).sources)
+    return path
+
+
+def test_an_archive_is_taken_in_and_then_removed(store, card, photos, tmp_path, weights_dir):
+    survey = store.create_survey("Visit")
+    path = put_aside(store, survey, photos)
     run = store.create_run(survey.id, card)
     (tmp_path / "root").mkdir()  # that of the server's own folder; an upload lies elsewhere
     assert triage(store, run.id, weights=weights_dir, root=tmp_path / "root").failed == 1
@@ -247,6 +293,64 @@ def test_an_archive_is_taken_in_and_then_removed(store, card, photos, tmp_path, 
     assert (again.done, again.failed) == (8, 1)
     errors = [{row.photo: row.error for row in store.rows(r.id)} for r in (run, again)]
     assert errors[0] == errors[1]
+
+
+def test_an_archive_that_was_out_of_reach_for_a_while_is_there_for_another_try(
+    store, card, photos, tmp_path, weights_dir
+):
+    survey = store.create_survey("Visit")
+    path = put_aside(store, survey, photos)
+    away = path.rename(tmp_path / "away.zip")
+    run = store.create_run(survey.id, card)
+
+    def bring_back(state):
+        if state.done == state.photos:
+            away.rename(path)
+
+    assert triage(store, run.id, weights=weights_dir, listen=bring_back).failed == 8
+    assert path.exists()
+    store.retry_failed(run.id)
+    assert triage(store, run.id, weights=weights_dir).failed == 1
+    assert not path.exists()
+
+
+def test_a_photo_that_is_damaged_in_its_archive_does_not_keep_it_there(
+    store, card, photos, weights_dir
+):
+    survey = store.create_survey("Visit")
+    path = put_aside(store, survey, photos)
+    data = bytearray(path.read_bytes())
+    data[data.index((photos / "mill" / "0.jpg").read_bytes()) + 500] ^= 1
+    path.write_bytes(data)
+    run, again = (store.create_run(survey.id, card) for _ in range(2))
+    assert triage(store, run.id, weights=weights_dir).failed == 2
+    assert not path.exists()
+    assert triage(store, again.id, weights=weights_dir).failed == 2
+    told = [{row.photo: row.error for row in store.rows(r.id)} for r in (run, again)]
+    assert told[0] == told[1]
+    assert any(error.startswith("the photo is damaged in the ZIP") for error in told[0].values())
+
+
+def test_an_archive_that_is_entered_while_others_are_removed_is_read(
+    store, card, photos, weights_dir
+):
+    survey = store.create_survey("Visit")
+    put_aside(store, survey, photos / "chapel")
+    run = store.create_run(survey.id, card)
+
+    def add(frame, event, argument):
+        over = event == "return" and frame.f_code.co_name == "commit"
+        if over and frame.f_back.f_code.co_name == "settle_incoming":
+            sys.setprofile(None)
+            put_aside(store, survey, photos / "mill")
+
+    sys.setprofile(add)
+    try:
+        ended = triage(store, run.id, weights=weights_dir)
+    finally:
+        sys.setprofile(None)
+    assert (ended.status, ended.done, ended.failed) == (DONE, 8, 1)
+    assert not list(store.folder.glob("incoming/*/*"))
 
 
 def test_where_nothing_can_be_written_the_run_says_so_and_can_go_on(store, run, weights_dir):

@@ -27,7 +27,7 @@ from heritage.errors import DatabaseAwayError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "surveys.sqlite3"
-LABELS = "labels.csv"  # beside the photos: what verdicts say of them
+LABELS = "labels*.csv"  # beside the photos: what verdicts say of them, each by its content
 BUSY_S = 60  # how long one waits for another who writes
 MIGRATION_LOCK = 0x4E41  # any number of ours: PostgreSQL's advisory lock while migrating
 # What SQLite says that may pass: another writes, or the disk it lies on is away.

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 from heritage.cards import write_atomically
 from heritage.errors import PhotoError
+from heritage.words import GONE
 
 SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "HEIF": "heic"}
 SPARE_BYTES = 64 * 2**20  # left on the disk, so that it can still be written down that it is full
@@ -59,9 +61,7 @@ class PhotoFiles:
         try:
             return self.path(sha256, suffix).read_bytes()
         except OSError as error:
-            raise PhotoError(
-                name, "the kept photo is gone from this computer", "add it to the survey again"
-            ) from error
+            raise PhotoError(name, GONE, "add it to the survey again") from error
 
     def keep_thumbnail(self, sha256: str, jpeg: bytes) -> None:
         """Writes the small picture of a photo unless it is there."""
@@ -73,13 +73,28 @@ class PhotoFiles:
             return self._thumbnail_path(sha256).read_bytes()
         return None
 
-    def forget(self, sha256: str) -> None:
-        """Removes the photo and its small picture."""
-        for path in (
-            *self.folder.glob(f"photos/{sha256[:2]}/{sha256}.*"),
-            self._thumbnail_path(sha256),
-        ):
-            path.unlink(missing_ok=True)
+    def forget(self, sha256: str, unless: Callable[[], bool] = lambda: False) -> None:
+        """Removes the photo and its small picture.
+
+        Args:
+            unless: Asked while they are out of the way, so that who comes for the photo now keeps
+                it anew: whether they are to be put back.
+        """
+        kept = self.folder.glob(f"photos/{sha256[:2]}/{sha256}.*")
+        aside: dict[Path, Path] = {}
+        wanted = True
+        try:
+            for path in (*kept, self._thumbnail_path(sha256)):
+                if path.suffix != PARTIAL:  # another is writing it
+                    with suppress(FileNotFoundError):
+                        aside[path] = path.rename(_partial(path))
+            wanted = unless()
+        finally:
+            for path, away in aside.items():
+                if wanted:
+                    away.replace(path)
+                else:
+                    away.unlink(missing_ok=True)
 
     def idle(self, idle_s: float) -> list[tuple[str, Path]]:
         """Hash and path of every file that nobody has written to for `idle_s` seconds."""
@@ -136,4 +151,8 @@ class PhotoFiles:
         self._need_room(len(data))
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two may write it at once.
-        write_atomically(path, data, path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}"))
+        write_atomically(path, data, _partial(path))
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")

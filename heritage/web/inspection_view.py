@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import streamlit as st
 
 from heritage.bands import BANDS, SOUND, Band, BandThresholds
 from heritage.cards import ModelCard
+from heritage.errors import PhotoError
 from heritage.figures import percent_text
-from heritage.methods import DETAIL_SCAN, METHODS
+from heritage.methods import METHODS
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
 from heritage.web.frame import plain
 from heritage.web.models import duration_text, heat_url, photo_url, scan, scan_seconds
 from heritage.web.viewer import Box, compare_viewer
+from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection
@@ -27,23 +30,33 @@ START_OPACITY_PERCENT = 60
 def show_inspection(photo: Photo, whole: Inspection, card: ModelCard) -> None:
     """Shows damage %, overlay, regions, facts and downloads of one inspection.
 
-    A detail scan is made where it is wanted, with the answer to the whole photo above it.
+    A detail scan is made where it is wanted, with the answer to the whole photo above it; where it
+    cannot be made, that answer stays, with the reason as a warning.
 
     Raises:
-        HeritageError: The photo cannot be decoded at full size.
+        HeritageError: The checkpoint cannot be loaded.
     """
     inspection = whole
     answer = st.empty()
     with answer:
         show_answer(whole)
-    if detail_wanted():
-        inspection = scan(photo, card, whole)
-        with answer:
-            show_answer(inspection, key="answer-scan")
+    detail = detail_wanted()
+    if detail:
+        progress = st.empty()
+        try:
+            with progress.container():
+                inspection = scan(photo, card, whole)
+        except PhotoError as error:
+            inspection = replace(whole, warnings=(*whole.warnings, no_scan(error)))
+            progress.empty()
+        else:
+            with answer:
+                show_answer(inspection, key="answer-scan")
     _say_where_it_came_from(whole)
     for warning in inspection.warnings:
         st.warning(plain(warning), icon=":material/warning:")
-    _show_overlay(photo, inspection, card, st.session_state.get("opacity", START_OPACITY_PERCENT))
+    opacity = st.session_state.get("opacity", START_OPACITY_PERCENT)
+    _show_overlay(photo, inspection, card, opacity, detail)
 
 
 def came_from(sha256: str, survey: str, thresholds: BandThresholds) -> None:
@@ -107,18 +120,19 @@ def band_badge(band: Band) -> str:
 
 @st.fragment
 def _show_overlay(
-    photo: Photo, inspection: Inspection, card: ModelCard, start_opacity: int
+    photo: Photo, inspection: Inspection, card: ModelCard, start_opacity: int, detail: bool
 ) -> None:
     """A fragment: changing colours or opacity repeats this part only, and never the inspection.
 
     `start_opacity` is where the slider stood at the last full run: as long as it stays the same,
-    the viewer's message does, and its pictures are not sent again.
+    the viewer's message does, and its pictures are not sent again. `detail` is whether a detail
+    scan was wanted then.
     """
     for key in ("hot_only", "boxes"):
         st.session_state.setdefault(key, True)
     look = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        _choose_heat(photo, inspection, card)
+        _choose_heat(photo, inspection, card, detail)
         colour_map = st.selectbox(
             "Colours",
             list(COLOUR_MAPS),
@@ -135,7 +149,9 @@ def _show_overlay(
             "tinted, as in the literature.",
         )
         show_boxes = st.toggle("Boxes", key="boxes", disabled=not inspection.regions)
-        inspection, stage = _chosen_stage(inspection)
+        answer = inspection
+        inspection, stage = _chosen_stage(answer)
+    say_how_it_scans(card)
     with look:
         opacity = compare_viewer(
             photo_url=photo_url(photo.sha256, photo),
@@ -159,10 +175,10 @@ def _show_overlay(
         _show_regions(inspection)
     with facts:
         _show_facts(photo, inspection, card)
-    _show_downloads(photo, inspection, opacity, colour_map, hot_only, show_boxes)
+    _show_downloads(photo, answer, inspection, opacity, colour_map, hot_only, show_boxes)
 
 
-def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
+def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard, scanned: bool) -> None:
     """How the heat map is made; another choice inspects the photo anew."""
     detail = st.toggle(
         f"Detail scan, about {duration_text(scan_seconds(card, photo.width, photo.height))}",
@@ -180,8 +196,17 @@ def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
         help="How the heat of the whole photo is worked out. Grad-CAM is the one of the studies; "
         "how well each finds cracks is told under Backbones.",
     )
-    if detail != (inspection.method == DETAIL_SCAN) or (not detail and method != inspection.method):
+    if detail != scanned or (not detail and method != inspection.method):
         st.rerun()
+
+
+def say_how_it_scans(card: ModelCard) -> None:
+    """What a detail scan by this checkpoint cannot do, where it has no head that points."""
+    if not card.pointing:
+        st.caption(
+            "This backbone has no head that points: its detail scan only compares the places of "
+            "one photo with each other."
+        )
 
 
 def _chosen_stage(inspection: Inspection) -> tuple[Inspection, int]:
@@ -203,14 +228,12 @@ def _chosen_stage(inspection: Inspection) -> tuple[Inspection, int]:
 def _show_regions(inspection: Inspection) -> None:
     st.markdown("#### Where to look")
     if not inspection.evidence:
-        st.markdown(
-            "**No evidence.** Nothing in this photo speaks for damage, so there is no heat to show."
-        )
+        st.markdown(nothing_hot(inspection.method))
         return
     if not inspection.regions:
         st.markdown("The heat is spread thinly: no single place stands out.")
         return
-    if inspection.band == SOUND.name:
+    if inspection.band == SOUND.name and not inspection.absolute:
         st.caption(
             "At so low a damage %, heat shows where the little that speaks for damage comes from. "
             "It is no finding."
@@ -263,12 +286,14 @@ def _show_facts(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
 
 def _show_downloads(
     photo: Photo,
+    answer: Inspection,
     inspection: Inspection,
     opacity: int,
     colour_map: str,
     hot_only: bool,
     show_boxes: bool,
 ) -> None:
+    """The overlay is of the heat that is shown; of a cascade, the JSON is of its answer always."""
     from heritage.exports import inspection_json, overlay_png, safe_stem
 
     stem = safe_stem(photo.name)
@@ -292,7 +317,7 @@ def _show_downloads(
         )
         st.download_button(
             "Inspection (JSON)",
-            inspection_json(inspection),
+            inspection_json(answer),
             f"{stem}.inspection.json",
             "application/json",
             on_click="ignore",

@@ -20,6 +20,7 @@ from heritage.web.inspection_view import band_badge, came_from
 from heritage.web.models import data_url
 from heritage.web.photo_input import keep_photo
 from heritage.web.survey_data import photo_of, picture, store, thumbnail
+from heritage.words import nothing_hot
 
 MOST_WITH_THUMBNAILS = 200  # each weighs some 10 KB and travels on every click
 PICTURES_A_PAGE = 24
@@ -388,7 +389,7 @@ def _show_picture(survey: Survey, run: Run, row: PriorityRow) -> None:
             st.session_state["detail_heat"] = not st.session_state["detail_heat"]
             st.rerun()
         if not row.evidence:
-            st.caption("No evidence: nothing in this photo speaks for damage.")
+            st.caption(nothing_hot(row.heat_map))
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
             with errors_in_words():
                 keep_photo(photo_of(row))

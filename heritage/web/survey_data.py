@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,8 +18,9 @@ from heritage.errors import StoreError
 from heritage.priority import PriorityRow, once, ranked
 from heritage.sources import photo_root
 from heritage.store.database import LABELS
-from heritage.surveys import Run, Survey, SurveyStore
+from heritage.surveys import IDLE_S, Run, Survey, SurveyStore
 from heritage.web.access import visitor
+from heritage.words import GONE, NO_MEMORY
 from heritage.worker import ensure_worker
 
 if TYPE_CHECKING:
@@ -86,11 +91,40 @@ def _band_counts(run_id: int, state: tuple[int, ...]) -> dict[str, int]:
     return {name: found[name] for name in BANDS}
 
 
-def handover(survey: Survey, run: Run) -> Handover:
-    """The run on its way out, with the rows as they are now."""
+def handover(run_id: int) -> Handover:
+    """A run on its way out, with its survey and rows as they are now, not when a page was drawn.
+
+    Raises:
+        StoreError: It is gone.
+    """
     from heritage.handover import Handover
 
+    run = store().run(run_id)
+    survey = store().survey(run.survey_id)
     return Handover(store(), survey, run, rows_of(survey, run), photo_root())
+
+
+def labelled_bytes(survey: Survey, run: Run) -> int:
+    """How large the photos with a verdict to learn from are together; asked when one changed."""
+    return _labelled_bytes(run.id, store().state(survey.id, run.id))
+
+
+@st.cache_data(max_entries=100, ttl=KEPT_FOR, show_spinner=False)
+def _labelled_bytes(run_id: int, state: tuple[int, ...]) -> int:
+    from heritage.handover import training_bytes
+
+    return training_bytes(handover(run_id))
+
+
+def worth_another_try(rows: Sequence[PriorityRow]) -> int:
+    """How many photos could not be read for a reason that may be gone by now.
+
+    What was kept stays as it is; memory, or what could not be had, may be there.
+    """
+    return sum(
+        bool(row.error) and (not row.sha256 or row.error.startswith((NO_MEMORY, GONE)))
+        for row in rows
+    )
 
 
 def inspection_of(run_id: int, row: PriorityRow) -> Inspection | None:
@@ -147,17 +181,27 @@ def picture(sha256: str, run_id: int, heat: bool, _row: PriorityRow) -> bytes:
 def labels_manifest() -> str:
     """Writes the manifest of every verdict in every survey; its path.
 
+    Each state of the verdicts has a file of its own, as a training that is stopped goes on from the
+    one it began with. Those of days ago that no training names are removed.
+
     Raises:
         StoreError: It cannot be written.
     """
     from heritage.handover import training_manifest
+    from heritage.training.jobs import list_jobs
 
     latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
-    path = store().folder / LABELS
+    data = training_manifest(store(), latest).encode()
+    name = f"{hashlib.sha256(data).hexdigest()[:12]}.csv"
+    path = store().folder / LABELS.replace("*.csv", f"-{name}")
+    named = {Path(job.data) for job in list_jobs()} | {path}
     try:
-        write_atomically(path, training_manifest(store(), latest).encode())
+        for old in store().folder.glob(LABELS):
+            if old not in named and time.time() - old.stat().st_mtime > IDLE_S:
+                old.unlink()
+        write_atomically(path, data)
     except OSError as error:
         raise StoreError(
-            LABELS, f"it cannot be written ({error.strerror})", "make room on the server"
+            path.name, f"it cannot be written ({error.strerror})", "make room on the server"
         ) from error
     return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 
@@ -123,19 +124,8 @@ def show_buildings() -> None:
     st.markdown("## A building over time")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         building = st.selectbox("Building", buildings, key="building", width=420)
-        readers = store().readers(building)
-        checkpoint = (
-            st.selectbox(
-                "Read by",
-                readers,
-                width=300,
-                help="Only answers of one backbone compare. Surveys that it has not read are left "
-                "out; let it read them under Runs.",
-            )
-            if len(readers) > 1
-            else ""
-        )
-    visits = store().visits(building, checkpoint)
+        reader = _chosen_reader(store().readers(building))
+    visits = store().visits(building, reader) if reader else []
     if not visits:
         st.caption("Its photos have not been read yet.")
         return
@@ -151,6 +141,26 @@ def show_buildings() -> None:
     ):
         with column:
             _show_visit(visit)
+
+
+def _chosen_reader(readers: Sequence[Run]) -> Run | None:
+    """Whose answers are shown; asked where several have read the building."""
+    if len(readers) < 2:
+        return readers[0] if readers else None
+    times = Counter(run.reader for run in readers)
+    by_name = {}
+    for run in readers:
+        when = run.created_at
+        trained_anew = f", {when.day} {when:%B %Y, %H:%M} UTC" if times[run.reader] > 1 else ""
+        by_name[run.reader + trained_anew] = run
+    chosen = st.selectbox(
+        "Read by",
+        list(by_name),
+        width=300,
+        help="Only answers of one backbone compare, and those of its detail scan only with one "
+        "another. Surveys that it has not read are left out; let it read them under Runs.",
+    )
+    return by_name[chosen]
 
 
 def _show_course(visits: Sequence[Visit]) -> None:
@@ -182,8 +192,7 @@ def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, floa
 def _show_visit(visit: Visit) -> None:
     st.markdown(f"#### {visit.when.day} {visit.when:%B %Y}")
     st.caption(
-        f"{plain(visit.survey.name)}, {counted(len(visit.rows))}, read by "
-        f"{plain(visit.run.card.title)}"
+        f"{plain(visit.survey.name)}, {counted(len(visit.rows))}, read by {plain(visit.run.reader)}"
     )
     for row in ranked(visit.rows, visit.survey.thresholds)[:PICTURES_A_VISIT]:
         _show_photo(visit.run, row)

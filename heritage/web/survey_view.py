@@ -27,7 +27,7 @@ from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
 from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, for_visitors, plain
-from heritage.web.inspection_view import band_badge
+from heritage.web.inspection_view import band_badge, say_how_it_scans
 from heritage.web.models import choose_checkpoint
 from heritage.web.priority_table import keep_filters, show_pictures, show_table
 from heritage.web.survey_charts import (
@@ -39,11 +39,13 @@ from heritage.web.survey_charts import (
 )
 from heritage.web.survey_data import (
     handover,
+    labelled_bytes,
     labels_manifest,
     note_export,
     rows_of,
     set_going,
     store,
+    worth_another_try,
 )
 from heritage.web.triage_input import add_photos, detail_switch, show_budget, visit_day
 
@@ -251,10 +253,9 @@ def _show_end(run: Run, rows: Sequence[PriorityRow]) -> None:
             store().resume(run.id)
             set_going()
             st.rerun()
-        # What was kept stays as it is; what could not be had may be there by now.
-        lost = sum(bool(row.error) and not row.sha256 for row in rows)
-        if lost and st.button(
-            f"Try again to read {lost}", icon=":material/refresh:", type="tertiary"
+        again = worth_another_try(rows)
+        if again and st.button(
+            f"Try again to read {again}", icon=":material/refresh:", type="tertiary"
         ):
             store().retry_failed(run.id)
             set_going()
@@ -378,6 +379,9 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
     }
     if lost:
         st.caption(f"Left out, as it could not be read: {counted(len(lost))} with a verdict.")
+    from heritage.handover import LARGEST_ZIP_BYTES
+
+    size = labelled_bytes(survey, run)
     with st.container(horizontal=True):
         if st.button("Train on all verdicts", icon=":material/model_training:"):
             with errors_in_words():
@@ -390,7 +394,18 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             "application/zip",
             on_click="ignore",
             icon=":material/folder_zip:",
+            disabled=size > LARGEST_ZIP_BYTES,
         )
+    if size > LARGEST_ZIP_BYTES:
+        st.caption(
+            f"These photos are {size / 2**30:.1f} GB, more than one ZIP is made of "
+            f"({LARGEST_ZIP_BYTES / 2**30:.0f} GB): use **Train on all verdicts**, which reads "
+            "them where they are kept."
+        )
+    st.caption(
+        "The ZIP holds the files as they were given, with all that cameras write into them, such "
+        "as the position and the camera's serial number."
+    )
 
 
 def _show_proposal(survey: Survey, rows: Sequence[PriorityRow]) -> None:
@@ -446,7 +461,7 @@ def _training_zip(survey: Survey, run: Run, who: Visitor) -> bytes:
     from heritage.handover import training_zip
 
     note_export(who, survey, run, "labelled photos")
-    return training_zip(handover(survey, run))
+    return training_zip(handover(run.id))
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -492,6 +507,8 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
             st.session_state["begun_run"] = run.id  # the box that shows it is drawn already
             set_going()
             st.rerun()
+    if card:
+        say_how_it_scans(card)
     if detail and card:
         show_budget(card, survey.photos)
     finished = {run.id: run for run in runs if run.done > run.failed}
@@ -636,7 +653,7 @@ def _show_downloads(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
 
 def _file(survey: Survey, run: Run, kind: str, who: Visitor) -> bytes | str:
     note_export(who, survey, run, kind)
-    return getattr(handover(survey, run), kind)()
+    return getattr(handover(run.id), kind)()
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -683,9 +700,10 @@ def _show_settings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
         st.caption("The table follows at once; no photo is read again.")
     with facts:
         st.markdown("#### About the survey")
-        name = st.text_input("Name", survey.name, key=f"name_{survey.id}")
-        site = st.text_input("Site", survey.site, key=f"site_{survey.id}")
-        day = visit_day(survey.visited_on, key=f"day_{survey.id}")
+        # Changed by others, each is another field, like the sliders.
+        name = st.text_input("Name", survey.name, key=f"name_{survey.id}_{survey.name}")
+        site = st.text_input("Site", survey.site, key=f"site_{survey.id}_{survey.site}")
+        day = visit_day(survey.visited_on, key=f"day_{survey.id}_{survey.visited_on}")
         if st.button("Save", icon=":material/save:"):
             with errors_in_words():
                 store().edit_survey(survey.id, name=name, site=site, visited_on=day)

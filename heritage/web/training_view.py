@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from heritage.figures import counted, interval_text
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
-from heritage.training.jobs import LOG, Job, Progress, Status, list_jobs, start
+from heritage.training.jobs import LOG, Job, Progress, Status, list_jobs, runs_dir, start
 from heritage.web.access import may
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
@@ -136,7 +137,7 @@ def _is_for_visitors(path: Path) -> bool:
     return (
         root is None
         or path.is_relative_to(root)
-        or path == kept / LABELS
+        or (path.parent == kept and path.match(LABELS))
         or path.is_relative_to(kept / "photos")
     )
 
@@ -173,7 +174,8 @@ def _show_counts(samples: list[Sample]) -> None:
     if min(counts) < FEW_PHOTOS:
         st.warning(
             f"With only {min(counts)} training photos of one class the result will be a guess. "
-            f"Some {FEW_PHOTOS} of each, from several buildings, are a beginning.",
+            f"Some {FEW_PHOTOS} of either kind are a beginning; a few hundred, from several "
+            "buildings, make it useful.",
             icon=":material/warning:",
         )
     if max(counts) > LOPSIDED * max(1, min(counts)):
@@ -394,7 +396,9 @@ def _start(config: TrainingConfig | None) -> None:
 
 
 def _free_name(wish: str) -> str:
-    taken = {job.name for job in list_jobs()} | {card.name for card in list_cards()}
+    taken = {card.name for card in list_cards()}
+    with suppress(OSError):  # runs of the shell too
+        taken |= {folder.name for folder in runs_dir().iterdir()}
     number = 1
     while (name := wish if number == 1 else f"{wish}_{number}") in taken:
         number += 1

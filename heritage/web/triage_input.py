@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from itertools import chain, count
@@ -30,13 +31,20 @@ from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
 from heritage.surveys import Survey, SurveyStore
 from heritage.web.access import may
 from heritage.web.frame import errors_in_words
+from heritage.web.inspection_view import say_how_it_scans
 from heritage.web.models import (
     choose_checkpoint,
     duration_text,
     scan_seconds,
     show_how_to_train,
 )
-from heritage.web.survey_data import set_going, store, undo_creation
+from heritage.web.survey_data import (
+    rows_of,
+    set_going,
+    store,
+    undo_creation,
+    worth_another_try,
+)
 from heritage.web.uploads import let_go
 
 if TYPE_CHECKING:
@@ -127,6 +135,7 @@ def _form_below(given: Sequence[UploadedFile], folder: str, form: int) -> None:
     if card is None:
         show_how_to_train(st.session_state.get("checkpoint"))
         return
+    say_how_it_scans(card)
     if detail:
         show_budget(card, _how_many(given))
     if start:
@@ -228,10 +237,12 @@ def add_photos(survey: Survey) -> None:
                 _from_uploads(store(), survey, given)
             finally:  # what came before a file that is refused is there, and is read
                 added = store().survey(survey.id).photos - before
+                again = _read_added(survey, added)
                 if added:
-                    _read_added(survey)
                     st.toast(f"{counted(added)} added", icon=":material/check_circle:")
-            if not added:
+                if again:
+                    st.toast(f"{counted(again)} to be read again", icon=":material/refresh:")
+            if not (added or again):
                 st.info("Nothing new in these files.", icon=":material/info:")
                 return
             let_go(given)
@@ -239,10 +250,17 @@ def add_photos(survey: Survey) -> None:
             st.rerun()
 
 
-def _read_added(survey: Survey) -> None:
+def _read_added(survey: Survey, added: int) -> int:
+    """Has the last run read what is new, and try again what may be there now; how many of these."""
+    again = 0
     for run in store().runs(survey.id)[:1]:
-        store().resume(run.id)
+        again = worth_another_try(rows_of(survey, run))
+        if again:
+            store().retry_failed(run.id)
+        elif added:
+            store().resume(run.id)
     set_going()
+    return again
 
 
 def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFile]) -> int:
@@ -279,25 +297,22 @@ def _keep(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> None:
 
 
 def _from_zip(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> int:
-    """Puts the archive aside; the worker unpacks it photo by photo."""
-    path = kept.files.incoming(survey.id, upload.size)
-    unfinished = path.with_suffix(".partial")
+    """Puts the archive aside, by the hash of its bytes so that its photos are entered once; the
+    worker unpacks it photo by photo."""
+    upload.seek(0)
+    sha256 = hashlib.file_digest(upload, "sha256").hexdigest()
+    own = kept.files.incoming(survey.id, upload.size)  # none who gives the same ZIP now has it
+    unfinished, path = own.with_suffix(".partial"), own.with_name(f"{sha256}.zip").absolute()
     upload.seek(0)
     try:
         with unfinished.open("wb") as file:
             shutil.copyfileobj(upload, file, 2**20)
-        unfinished.replace(path)
+        sources = list_zip(unfinished, upload.name).sources
+        if not path.exists() and sources:  # a run may be reading it
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    try:
-        sources = list_zip(path, upload.name).sources
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    added = kept.add_photos(survey.id, sources)
-    if not added:  # no row names it, so no run would ever remove it
-        path.unlink(missing_ok=True)
-    return added
+    return kept.add_photos(survey.id, [replace(source, path=str(path)) for source in sources])
 
 
 def _free_name(given: Sequence[UploadedFile], folder: str) -> str:

@@ -56,7 +56,7 @@ function createView(section) {
     original.alt = `${data.title}, the photo as taken`;
     overlay.alt = data.heat_url
       ? `${data.title}, with the heat map of damage laid over the photo`
-      : `${data.title}, no evidence of damage to draw`;
+      : `${data.title}, no heat to draw`;
     panes[0].ariaLabel = `Original, ${data.title}`;
     panes[1].ariaLabel = `Overlay, ${data.title}`;
 

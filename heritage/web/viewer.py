@@ -41,7 +41,7 @@ _HTML = """
     <p id="keys" hidden>Plus and minus zoom, arrows move, 0 resets, Escape leaves the photo.</p>
   </div>
   <div class="heat-controls">
-    <p class="note">No evidence of damage in this photo: there is no heat to draw</p>
+    <p class="note">No place stands out in this photo: there is no heat to draw</p>
     <label class="opacity">
       <span>Opacity</span>
       <input type="range" min="0" max="100" step="1" aria-label="Opacity">
@@ -95,7 +95,7 @@ def compare_viewer(
     Args:
         photo_url: `data:` URL of the photo.
         heat_url: `data:` URL of the colour-mapped heat, of the photo's aspect and of any size;
-            its own alpha is kept. None means no evidence, which is said in words.
+            its own alpha is kept. None means there is none, which is said in words.
         aspect: Width divided by height of the photo.
         title: What the photo is called, shown beside the original and used in the alt texts.
         boxes: Regions to outline in both panes.
