@@ -91,7 +91,7 @@ def _line(survey: Survey, runs: Sequence[Run]) -> dict[str, object]:
         "Visited": survey.visited_on,
         "Photos": survey.photos,
         **{f"{BANDS[name].icon} {name}": count for name, count in bands.items()},
-        "Read by": run.card.title if run else "",
+        "Read by": run.reader if run else "",
         "Read": run.done / survey.photos if run and survey.photos else 0.0,
         "State": run.status if run else "not begun",
         "Entered": survey.created_at,

@@ -164,8 +164,7 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
 
 def _run_title(run: Run) -> str:
     when = run.created_at
-    title = f"{run.card.title}, detail scan" if run.detail else run.card.title
-    return f"{title}, {when.day} {when:%B %Y, %H:%M} UTC"
+    return f"{run.reader}, {when.day} {when:%B %Y, %H:%M} UTC"
 
 
 # --- progress --------------------------------------------------------------------------------
@@ -547,7 +546,7 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
     moved = sum(a.band != b.band for a, b in pairs)
     chart, table = st.columns(2, gap="large")
     with chart:
-        titles = finished[left].card.title, finished[right].card.title
+        titles = finished[left].reader, finished[right].reader
         st.plotly_chart(run_against_run(pairs, titles), config=PLAIN)
     with table:
         st.markdown(f"In another band: **{moved:,}** of {counted(len(pairs))}.")
