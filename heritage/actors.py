@@ -34,6 +34,7 @@ from heritage.triage import (
     GIVEN_UP,
     MOST_BROKEN,
     MOST_TRIES,
+    failed_in_a_row,
     failure,
     finding_of,
     share_cores,
@@ -225,10 +226,7 @@ class Answer:
         self._broken += 1
         if self._broken == MOST_BROKEN:
             # An error of ours would not come through to the driver in one piece.
-            raise RuntimeError(
-                f"{self._inspector.card.name} failed at {MOST_BROKEN} photos in a row, the last "
-                f"time because {words.partition('; ')[0]}"
-            ) from error
+            raise RuntimeError(f"{self._inspector.card.name} {failed_in_a_row(words)}") from error
         return words
 
 

@@ -443,11 +443,16 @@ def unforeseen(error: Exception) -> str:
     return f"it could not be read by the backbone ({told}); save it anew with another program"
 
 
-def _broken(run: Run, words: str) -> CheckpointError:
+def failed_in_a_row(words: str) -> str:
+    """What is wrong where it is no longer the photos' fault; `words` is what the last one got."""
     reason = words.partition("; ")[0]
+    return f"failed at {MOST_BROKEN} photos in a row, the last time because {reason}"
+
+
+def _broken(run: Run, words: str) -> CheckpointError:
     return CheckpointError(
         run.checkpoint,
-        f"it failed at {MOST_BROKEN} photos in a row, the last time because {reason}",
+        f"it {failed_in_a_row(words)}",
         "see to memory and GPU, and resume; if it is the photos, save smaller copies of them",
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,23 @@ from heritage.classifiers import build_classifier, normalise
 
 # The same promises on every database: SQLite always, PostgreSQL where one is named.
 POSTGRESQL = os.environ.get("HERITAGE_TEST_DATABASE_URL", "")
+
+
+@contextmanager
+def meanwhile(comes, do):
+    """Calls `do` once in this thread, in the midst of the block: at the first call or return of a
+    Python function for which `comes(frame, event)` holds."""
+
+    def watch(frame, event, argument):
+        if comes(frame, event):
+            sys.setprofile(None)
+            do()
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
 
 
 def wall(cracked, size=(240, 180), seed=0):

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import crack_photo, labelled_folder, only_reduced_copies_fit, save_untrained
+from helpers import (
+    crack_photo,
+    labelled_folder,
+    meanwhile,
+    only_reduced_copies_fit,
+    save_untrained,
+)
 from PIL import Image
 
 from heritage.backbones import BACKBONES
@@ -411,17 +417,11 @@ def test_updating_a_card_leaves_what_another_command_wrote_meanwhile(
     (toy_data / "manifest.csv").write_text("\n".join(["path,label,split", *lines]))
     card = read_card(folder / "mobilenet_v2.json")
     speed = {"ratio": 0.5, "peer": "Grad-CAM"}
-
-    def meanwhile(frame, event, argument):
-        if event == "call" and frame.f_code.co_name == "score":
-            sys.setprofile(None)
-            write_card(replace(card, licence="CC0", speed=speed, temperature=9.0), folder)
-
-    sys.setprofile(meanwhile)
-    try:
+    with meanwhile(
+        lambda frame, event: event == "call" and frame.f_code.co_name == "score",
+        lambda: write_card(replace(card, licence="CC0", speed=speed, temperature=9.0), folder),
+    ):
         status, *_ = run("evaluate", toy_data, "--weights", folder, "--update-cards")
-    finally:
-        sys.setprofile(None)
     now = read_card(folder / "mobilenet_v2.json")
     assert status == 0
     assert (now.licence, now.speed) == ("CC0", speed)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from helpers import crack_photo, wait_until
+from helpers import crack_photo, meanwhile, wait_until
 from sqlalchemy import insert, text
 
 from heritage.bands import BandThresholds
@@ -140,17 +140,11 @@ def test_deleting_a_survey_frees_what_no_other_survey_has(store, survey):
 def test_a_photo_uploaded_while_its_last_survey_is_deleted_stays(store, survey, where, event):
     other = store.create_survey("Other")
     sha256 = upload(store, survey, "a.jpg", b"same")
-
-    def come(frame, now, argument):
-        if (frame.f_code, now) == (where.__code__, event):
-            sys.setprofile(None)
-            upload(store, other, "a.jpg", b"same")
-
-    sys.setprofile(come)
-    try:
+    with meanwhile(
+        lambda frame, now: (frame.f_code, now) == (where.__code__, event),
+        lambda: upload(store, other, "a.jpg", b"same"),
+    ):
         store.delete_survey(survey.id)
-    finally:
-        sys.setprofile(None)
     assert store.survey(other.id).photos == 1
     assert store.files.read("a.jpg", sha256, "jpg") == b"same"
     assert not list(store.folder.rglob("*.partial"))

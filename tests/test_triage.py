@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import crack_photo, save_untrained, wait_until
+from helpers import crack_photo, meanwhile, save_untrained, wait_until
 from onnxruntime import InferenceSession
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtError
 from PIL import Image
@@ -250,18 +250,16 @@ def test_photos_added_while_it_runs_are_read_too(store, run, photos, weights_dir
 def test_photos_added_in_the_last_moment_are_not_left_behind(store, run, photos, weights_dir):
     """Between a run's last look for photos and its end, when nobody need set it going again."""
 
-    def add(frame, event, argument):
-        if event == "call" and frame.f_code.co_name == "settle_incoming":
-            sys.setprofile(None)
-            crack_photo(photos / "late" / "1.jpg", seed=77)
-            store.add_photos(run.survey_id, list_folder(photos).sources)
-            store.resume(run.id)
+    def last_moment(frame, event):
+        return event == "call" and frame.f_code.co_name == "settle_incoming"
 
-    sys.setprofile(add)
-    try:
+    def add():
+        crack_photo(photos / "late" / "1.jpg", seed=77)
+        store.add_photos(run.survey_id, list_folder(photos).sources)
+        store.resume(run.id)
+
+    with meanwhile(last_moment, add):
         ended = triage(store, run.id, weights=weights_dir)
-    finally:
-        sys.setprofile(None)
     assert (ended.status, ended.done, ended.photos) == (DONE, 9, 9)
 
 
@@ -338,17 +336,12 @@ def test_an_archive_that_is_entered_while_others_are_removed_is_read(
     put_aside(store, survey, photos / "chapel")
     run = store.create_run(survey.id, card)
 
-    def add(frame, event, argument):
+    def settled(frame, event):
         over = event == "return" and frame.f_code.co_name == "commit"
-        if over and frame.f_back.f_code.co_name == "settle_incoming":
-            sys.setprofile(None)
-            put_aside(store, survey, photos / "mill")
+        return over and frame.f_back.f_code.co_name == "settle_incoming"
 
-    sys.setprofile(add)
-    try:
+    with meanwhile(settled, lambda: put_aside(store, survey, photos / "mill")):
         ended = triage(store, run.id, weights=weights_dir)
-    finally:
-        sys.setprofile(None)
     assert (ended.status, ended.done, ended.failed) == (DONE, 8, 1)
     assert not list(store.folder.glob("incoming/*/*"))
 

@@ -231,14 +231,13 @@ def compare(
         return {}
     held_out = _held_out(samples)
     ours = predict(model, get_backbone(CASCADE), held_out, cache)
-    of_split = np.array([sample.split for sample in held_out])
+    places: dict[str, list[int]] = {}
+    for place, sample in enumerate(held_out):
+        places.setdefault(sample.split, []).append(place)
     return {
         title: {
-            str(split): paired_test(
-                ours.take(np.flatnonzero(of_split == split)),
-                theirs.take(np.flatnonzero(of_split == split)),
-            )
-            for split in np.unique(of_split)
+            split: paired_test(ours.take(places[split]), theirs.take(places[split]))
+            for split in sorted(places)
         }
         for title, theirs in rivals.items()
     }

@@ -116,6 +116,12 @@ def _labelled_bytes(run_id: int, state: tuple[int, ...]) -> int:
     return training_bytes(handover(run_id))
 
 
+def run_title(run: Run) -> str:
+    """A run by who read and when, to tell it from others."""
+    when = run.created_at
+    return f"{run.reader}, {when.day} {when:%B %Y, %H:%M} UTC"
+
+
 def worth_another_try(rows: Sequence[PriorityRow]) -> int:
     """How many photos could not be read for a reason that may be gone by now.
 
@@ -192,8 +198,7 @@ def labels_manifest() -> str:
 
     latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
     data = training_manifest(store(), latest).encode()
-    name = f"{hashlib.sha256(data).hexdigest()[:12]}.csv"
-    path = store().folder / LABELS.replace("*.csv", f"-{name}")
+    path = store().folder / LABELS.replace("*", f"-{hashlib.sha256(data).hexdigest()[:12]}")
     named = {Path(job.data) for job in list_jobs()} | {path}
     try:
         for old in store().folder.glob(LABELS):

@@ -21,7 +21,7 @@ from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
 from heritage.web.survey_charts import building_over_time
-from heritage.web.survey_data import band_counts, set_going, store, thumbnail
+from heritage.web.survey_data import band_counts, run_title, set_going, store, thumbnail
 
 PICTURES_A_VISIT = 8
 
@@ -148,11 +148,8 @@ def _chosen_reader(readers: Sequence[Run]) -> Run | None:
     if len(readers) < 2:
         return readers[0] if readers else None
     times = Counter(run.reader for run in readers)
-    by_name = {}
-    for run in readers:
-        when = run.created_at
-        trained_anew = f", {when.day} {when:%B %Y, %H:%M} UTC" if times[run.reader] > 1 else ""
-        by_name[run.reader + trained_anew] = run
+    # Trained anew, a checkpoint keeps its name.
+    by_name = {run_title(run) if times[run.reader] > 1 else run.reader: run for run in readers}
     chosen = st.selectbox(
         "Read by",
         list(by_name),

@@ -43,6 +43,7 @@ from heritage.web.survey_data import (
     labels_manifest,
     note_export,
     rows_of,
+    run_title,
     set_going,
     store,
     worth_another_try,
@@ -155,16 +156,11 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
     chosen = st.selectbox(
         "Read by",
         list(by_id),
-        format_func=lambda n: _run_title(by_id[n]),
+        format_func=lambda n: run_title(by_id[n]),
         key="survey_run",
         width=420,
     )
     return by_id[chosen]
-
-
-def _run_title(run: Run) -> str:
-    when = run.created_at
-    return f"{run.reader}, {when.day} {when:%B %Y, %H:%M} UTC"
 
 
 # --- progress --------------------------------------------------------------------------------
@@ -526,7 +522,7 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
                 label,
                 ids,
                 index=index,
-                format_func=lambda n: _run_title(finished[n]),
+                format_func=lambda n: run_title(finished[n]),
                 key=f"compare_{index}",
                 width=380,
             )
@@ -576,7 +572,7 @@ def _offer_removal(runs: Sequence[Run]) -> None:
     with st.expander("Remove a run"):
         by_id = {run.id: run for run in runs}
         chosen = st.selectbox(
-            "Run", list(by_id), format_func=lambda n: _run_title(by_id[n]), key="run_to_remove"
+            "Run", list(by_id), format_func=lambda n: run_title(by_id[n]), key="run_to_remove"
         )
         if st.button(
             "Remove what it found", icon=":material/delete:", disabled=not may(Role.ADMIN)
