@@ -550,6 +550,31 @@ def test_filters_and_order_outlast_a_look_at_another_view(kept, spring, name):
     assert next(s for s in app.selectbox if s.label == "Order").value == "Building and name"
 
 
+def test_filters_outlast_a_closer_look_on_another_page_but_are_not_of_the_next(kept, spring, twins):
+    (survey, run), (other, _) = spring, twins
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.query_params["survey"] = str(survey.id)
+    app.switch_page("pages/2_Triage.py").run()
+    view(app, "Pictures")
+    for key, value in {"find_text": "chapel", "find_order": "Building and name"}.items():
+        app.session_state[key] = value
+    look_at(app, next(row for row in kept.rows(run.id) if row.building == "chapel").photo_id)
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    app.run()
+    button(app, "Back to Spring").click().run()
+    app.switch_page("pages/2_Triage.py").run()
+    assert not app.exception
+    assert app.text_input(key="find_text").value == "chapel"
+    assert button(app, "Back to the pictures")
+    assert app.session_state["find_order"] == "Building and name"
+    app.query_params["survey"] = str(other.id)
+    app.run()
+    assert not app.exception
+    assert not app.session_state["find_text"]
+    assert app.session_state["find_order"] == "Priority"
+
+
 def test_a_filter_by_a_building_that_is_called_otherwise_by_now_goes(kept, spring):
     survey, run = spring
     app = page("2_Triage.py", survey=survey.id)

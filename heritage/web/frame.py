@@ -19,11 +19,6 @@ from heritage.web.access import admit, show_who
 
 LOG = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
-KEPT_CHOICES = {
-    *("checkpoint", "colour_map", "hot_only", "boxes", "heat_method", "detail_scan"),
-    *("training_data", "train_backbone", "triage_detail"),
-    *("verdict_by", "verdict_onwards", "detail_heat", "pictures_heat", "table_thumbnails"),
-}
 _PAGES = (
     ("app.py", "Home", ":material/home:"),
     ("pages/1_Inspect.py", "Inspect", ":material/search:"),
@@ -45,9 +40,6 @@ def frame(title: str) -> None:
     )
     _start_log()
     admit()
-    for key in KEPT_CHOICES & st.session_state.keys():
-        # Assigning it anew makes Streamlit keep a choice whose widget this page does not show.
-        st.session_state[key] = st.session_state[key]
     st.html(_HERE / "style.css")
     with st.container(horizontal=True, vertical_alignment="center", key="masthead"):
         with st.container(key="wordmark", width="content"):

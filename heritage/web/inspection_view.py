@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from heritage.bands import BANDS, SOUND, Band, BandThresholds
+from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError
 from heritage.figures import percent_text
@@ -23,6 +23,7 @@ from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection
+    from heritage.surveys import Survey
 
 START_OPACITY_PERCENT = 60
 
@@ -59,19 +60,31 @@ def show_inspection(photo: Photo, whole: Inspection, card: ModelCard) -> None:
     _show_overlay(photo, inspection, card, opacity, detail)
 
 
-def came_from(sha256: str, survey: str, thresholds: BandThresholds) -> None:
-    """Tells Inspect that this photo is looked at from a survey with bands of its own."""
-    st.session_state["came_from"] = (sha256, survey, thresholds)
+def came_from(sha256: str, survey: Survey) -> None:
+    """Tells Inspect that this photo is looked at from a survey, maybe with bands of its own."""
+    st.session_state["came_from"] = (sha256, survey)
+
+
+def show_way_back(photo: Photo) -> None:
+    """A button to the survey that led here, where one did."""
+    sha256, survey = st.session_state.get("came_from", ("", None))
+    if photo.sha256 == sha256 and st.button(
+        f"Back to {plain(survey.name)}", icon=":material/arrow_back:", type="tertiary"
+    ):
+        st.session_state["open_survey"] = str(survey.id)
+        st.switch_page("pages/2_Triage.py")
 
 
 def _say_where_it_came_from(inspection: Inspection) -> None:
     """The band in the survey that led here, where it is another than by the usual edges."""
-    sha256, survey, thresholds = st.session_state.get("came_from", ("", "", BandThresholds()))
-    band = thresholds.band(inspection.damage_percent)
-    if sha256 == inspection.sha256 and band.name != inspection.band:
+    sha256, survey = st.session_state.get("came_from", ("", None))
+    if sha256 != inspection.sha256:
+        return
+    band = survey.thresholds.band(inspection.damage_percent)
+    if band.name != inspection.band:
         st.caption(
-            f"{inspection.band} is by the usual bands; in the survey {plain(survey)}, whose bands "
-            f"were moved, the photo is {band_badge(band)}."
+            f"{inspection.band} is by the usual bands; in the survey {plain(survey.name)}, whose "
+            f"bands were moved, the photo is {band_badge(band)}."
         )
 
 
@@ -139,16 +152,20 @@ def _show_overlay(
             format_func=COLOUR_MAPS.__getitem__,
             width=280,
             key="colour_map",
+            persist_state="session",
             disabled=not inspection.evidence,
         )
         hot_only = st.toggle(
             "Only where it is hot",
             key="hot_only",
+            persist_state="session",
             disabled=not inspection.evidence,
             help="Leaves cold parts of the photo in their own colours. Off: the whole photo is "
             "tinted, as in the literature.",
         )
-        show_boxes = st.toggle("Boxes", key="boxes", disabled=not inspection.regions)
+        show_boxes = st.toggle(
+            "Boxes", key="boxes", persist_state="session", disabled=not inspection.regions
+        )
         answer = inspection
         inspection, stage = _chosen_stage(answer)
     say_how_it_scans(card)
@@ -183,6 +200,7 @@ def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard, scanned:
     detail = st.toggle(
         f"Detail scan, about {duration_text(scan_seconds(card, photo.width, photo.height))}",
         key="detail_scan",
+        persist_state="session",
         help="Reads the photo at full size, tile by tile and at several scales, so that fine "
         "cracks show. Damage % stays that of the whole photo.",
     )
@@ -191,6 +209,7 @@ def _choose_heat(photo: Photo, inspection: Inspection, card: ModelCard, scanned:
         list(METHODS),
         format_func=METHODS.__getitem__,
         key="heat_method",
+        persist_state="session",
         width=170,
         disabled=detail,
         help="How the heat of the whole photo is worked out. Grad-CAM is the one of the studies; "

@@ -58,6 +58,7 @@ def choose_checkpoint() -> ModelCard | None:
         "sources than it learned from, its time against a ResNet-50, and its size. More on "
         "Backbones.",
         key="checkpoint",
+        persist_state="session",
         width=420,
     )
     if name not in cards and name != CASCADE:

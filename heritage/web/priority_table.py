@@ -101,11 +101,18 @@ def show_pictures(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None
         return
     pages = -(-len(shown) // PICTURES_A_PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
-        heat = st.toggle("Heat", key="pictures_heat")
+        heat = st.toggle("Heat", key="pictures_heat", persist_state="session")
         page = 1
         if pages > 1:
             st.session_state["pictures_page"] = min(st.session_state.get("pictures_page", 1), pages)
-            page = st.number_input(f"Page of {pages:,}", 1, pages, key="pictures_page", width=150)
+            page = st.number_input(
+                f"Page of {pages:,}",
+                1,
+                pages,
+                key="pictures_page",
+                persist_state="session",
+                width=150,
+            )
     start = (int(page) - 1) * PICTURES_A_PAGE
     with st.container(horizontal=True, gap="medium", key="contact_sheet"):
         for row in shown[start : start + PICTURES_A_PAGE]:
@@ -145,37 +152,38 @@ def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
 # --- filters ---------------------------------------------------------------------------------
 
 
-def keep_filters() -> None:
-    """Keeps filters, order and page for the way back, in a view of the survey without them.
-
-    Where they are shown they are left alone: a field that is assigned loses what is being typed.
-    """
-    for key in [key for key in st.session_state if str(key).startswith("find_")]:
-        st.session_state[key] = st.session_state[key]
-    _keep_page()
-
-
-def _keep_page() -> None:
+def start_filters_anew() -> None:
+    """Forgets filters, order and page: they were of another survey."""
+    _clear_filters()
+    if "find_order" in st.session_state:
+        st.session_state["find_order"] = next(iter(ORDERS))
     if "pictures_page" in st.session_state:
-        st.session_state["pictures_page"] = st.session_state["pictures_page"]
+        st.session_state["pictures_page"] = 1
 
 
 def _filtered(rows: Sequence[PriorityRow]) -> list[PriorityRow]:
     """The row of controls above table and pictures, and what they leave, in order."""
     for key, start in STARTS.items():
         st.session_state.setdefault(key, start)
-    _keep_page()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Find",
             key="find_text",
+            persist_state="session",
             placeholder="name, building, note, error",
             width=240,
         ).casefold()
         bands = st.pills(
-            "Band", [*BANDS, NO_ANSWER], selection_mode="multi", key="find_bands", format_func=_band
+            "Band",
+            [*BANDS, NO_ANSWER],
+            selection_mode="multi",
+            key="find_bands",
+            persist_state="session",
+            format_func=_band,
         )
-        order = st.selectbox("Order", list(ORDERS), key="find_order", width=230)
+        order = st.selectbox(
+            "Order", list(ORDERS), key="find_order", persist_state="session", width=230
+        )
         with st.popover("More filters", icon=":material/tune:"):
             tests = _more_filters(rows)
         if text:
@@ -194,7 +202,7 @@ def _more_filters(rows: Sequence[PriorityRow]) -> list[Callable[[PriorityRow], b
     tests: list[Callable[[PriorityRow], bool]] = []
     buildings = sorted({row.building for row in rows}, key=str.casefold)
     if len(buildings) > 1:
-        some = st.multiselect("Building", buildings, key="find_buildings")
+        some = st.multiselect("Building", buildings, key="find_buildings", persist_state="session")
         if some:
             tests.append(lambda row: row.building in some)
     verdicts = st.pills(
@@ -202,23 +210,30 @@ def _more_filters(rows: Sequence[PriorityRow]) -> list[Callable[[PriorityRow], b
         [*VERDICTS, NO_VERDICT],
         selection_mode="multi",
         key="find_verdicts",
+        persist_state="session",
         format_func=lambda name: WORDS.get(name, "None yet"),
     )
     if verdicts:
         tests.append(lambda row: (row.verdict or NO_VERDICT) in verdicts)
     for title, field in (("Damage %", "damage_percent"), ("Affected area %", "affected_percent")):
-        low, high = st.slider(title, 0, 100, (0, 100), key=f"find_{field}")
+        low, high = st.slider(title, 0, 100, (0, 100), key=f"find_{field}", persist_state="session")
         if (low, high) != (0, 100):
             tests.append(partial(_within, field=field, low=low, high=high))
     dates = sorted({row.taken_at[:10] for row in rows if row.taken_at})
     if len(dates) > 1:
         # The dates grow while photos are read: another range is another slider.
         key = f"find_dates_{dates[0]}_{dates[-1]}"
-        first, last = st.select_slider("Date taken", dates, (dates[0], dates[-1]), key=key)
+        first, last = st.select_slider(
+            "Date taken", dates, (dates[0], dates[-1]), key=key, persist_state="session"
+        )
         if (first, last) != (dates[0], dates[-1]):
             tests.append(lambda row: first <= (row.taken_at or "")[:10] <= last)
     only = st.pills(
-        "Only", (UNREADABLE, UNSURE_ONES, TWINS, NO_TWINS), selection_mode="multi", key="find_only"
+        "Only",
+        (UNREADABLE, UNSURE_ONES, TWINS, NO_TWINS),
+        selection_mode="multi",
+        key="find_only",
+        persist_state="session",
     )
     kinds: dict[str, Callable[[PriorityRow], bool]] = {
         UNREADABLE: lambda row: bool(row.error),
@@ -302,6 +317,7 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
                 list(PICTURES_SHOWN),
                 format_func=PICTURES_SHOWN.__getitem__,
                 key="table_thumbnails",
+                persist_state="session",
                 label_visibility="collapsed",
             )
         else:
@@ -393,7 +409,7 @@ def _show_picture(survey: Survey, run: Run, row: PriorityRow) -> None:
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
             with errors_in_words():
                 keep_photo(photo_of(row))
-                came_from(row.sha256, survey.name, survey.thresholds)
+                came_from(row.sha256, survey)
                 st.session_state["checkpoint"] = run.checkpoint
                 st.switch_page("pages/1_Inspect.py")
 
@@ -427,7 +443,11 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         st.caption("Verdicts are given by inspectors.")
         return
     who = visitor().name or st.text_input(
-        "Your name", key="verdict_by", width=240, placeholder="who says so"
+        "Your name",
+        key="verdict_by",
+        persist_state="session",
+        width=240,
+        placeholder="who says so",
     )
     note = _ask_note(row)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -443,7 +463,9 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
                 given = verdict
         if row.verdict and st.button("Take back", icon=":material/undo:"):
             given = ""
-    onwards = st.toggle("Go to the next photo after a verdict", key="verdict_onwards")
+    onwards = st.toggle(
+        "Go to the next photo after a verdict", key="verdict_onwards", persist_state="session"
+    )
     edited = row.verdict and note.strip() != row.note and given is None
     if edited and st.button("Save the note", icon=":material/save:"):
         given, onwards = row.verdict, False

@@ -29,7 +29,7 @@ from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, for_visitors, plain
 from heritage.web.inspection_view import band_badge, say_how_it_scans
 from heritage.web.models import choose_checkpoint
-from heritage.web.priority_table import keep_filters, show_pictures, show_table
+from heritage.web.priority_table import show_pictures, show_table, start_filters_anew
 from heritage.web.survey_charts import (
     affected_scatter,
     bands_per_building,
@@ -82,6 +82,10 @@ def show_survey(survey_id: int) -> None:
         if st.button("All surveys", type="primary", icon=":material/folder_open:"):
             st.switch_page("pages/3_Surveys.py")
         return
+    if st.session_state.get("filters_of") != survey_id:
+        start_filters_anew()
+        st.session_state["filters_of"] = survey_id
+        st.session_state["survey_view"] = TABLE
     set_going()
     _heading(survey)
     runs = store().runs(survey.id)
@@ -100,13 +104,11 @@ def show_survey(survey_id: int) -> None:
     view = st.segmented_control(
         "View",
         (TABLE, PICTURES, CHARTS, VERDICTS, RUNS, OUT, SETTINGS),
-        default=TABLE,
         required=True,
         key="survey_view",
+        persist_state="session",
         label_visibility="collapsed",
     )
-    if view not in (TABLE, PICTURES):
-        keep_filters()
     if view == TABLE:
         show_table(survey, run, rows)
     elif view == PICTURES:
@@ -158,6 +160,7 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
         list(by_id),
         format_func=lambda n: run_title(by_id[n]),
         key="survey_run",
+        persist_state="session",
         width=420,
     )
     return by_id[chosen]

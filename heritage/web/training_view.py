@@ -85,6 +85,7 @@ def _photos_input() -> list[Sample] | None:
         "Labelled photos: a folder on the computer that runs Heritage",
         placeholder="/photos/my-photos, or a manifest.csv",
         key="training_data",
+        persist_state="session",
         help="The path of the folder, or of a CSV with the columns path and label, and if you like "
         "split, source and group.",
     ).strip()
@@ -197,6 +198,7 @@ def _recipe() -> TrainingConfig | None:
             "Backbone to train",
             single,
             key="train_backbone",
+            persist_state="session",
             format_func=lambda name: BACKBONES[name].title,
             width=240,
         )

@@ -171,6 +171,7 @@ def detail_switch(card: ModelCard | None) -> bool:
     wanted = st.toggle(
         "Detail scan",
         key="triage_detail",
+        persist_state="session",
         disabled=card is None,
         help="Reads each photo at full size, tile by tile, so that fine cracks show in the heat "
         "map. Damage % and the order of the table stay those of the whole photos.",
