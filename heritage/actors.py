@@ -26,7 +26,6 @@ from heritage.buckets import Place, read_photo
 from heritage.duplicates import perceptual_hash
 from heritage.errors import HeritageError, PhotoError
 from heritage.inspection import Inspector
-from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo, open_photo
 from heritage.sources import Source
 from heritage.surveys import pack_heat
@@ -42,6 +41,7 @@ from heritage.triage import (
     told_by,
     unforeseen,
 )
+from heritage.words import heat_map_made
 
 TASKS_AHEAD = 2  # that an actor is given at a time
 CAREFUL_TASKS = 2 * TASKS_AHEAD  # after a restart: what brought the process down is among them
@@ -210,7 +210,7 @@ class Answer:
         assert finding.heat is not None
         return read.row | {
             "backbone": self._inspector.card.name,
-            "heat_map": DETAIL_SCAN if self._detail else GRAD_CAM,
+            "heat_map": heat_map_made(self._detail, finding.warnings),
             "damage_percent": finding.damage_percent,
             "affected_percent": finding.affected_percent,
             "unsure": finding.unsure,

@@ -30,7 +30,6 @@ from sqlalchemy.orm import Session
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
 from heritage.errors import PhotoError, StoreError
-from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, with_relatives
 from heritage.processes import lives_here
@@ -38,6 +37,7 @@ from heritage.sources import Source, lies_in_zip, read_source, same_entry, stora
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
+from heritage.words import heat_map_made
 
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
@@ -1092,7 +1092,7 @@ _VERDICT_COLUMNS = ("verdict", "note", "given_by", "given_at")
 
 def _priority_row(values: Any, run: Run) -> PriorityRow:
     at = values.given_at
-    heat_map = DETAIL_SCAN if run.detail else GRAD_CAM
+    heat_map = heat_map_made(run.detail, values.warnings or ())
     return PriorityRow(
         photo=values.name,
         building=values.building,

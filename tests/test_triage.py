@@ -17,7 +17,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import crack_photo, meanwhile, save_untrained, wait_until
+from helpers import (
+    crack_photo,
+    meanwhile,
+    only_reduced_copies_fit,
+    save_untrained,
+    wait_until,
+)
 from onnxruntime import InferenceSession
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtError
 from PIL import Image
@@ -103,6 +109,18 @@ def test_a_detail_scan_changes_the_heat_and_not_the_answer(store, run, photos, c
     assert stored.regions == alone.regions
     assert stored.affected_percent == alone.affected_percent
     assert stored.grid.shape == alone.grid.shape
+
+
+def test_a_photo_that_could_not_be_scanned_is_not_said_to_have_been(
+    store, run, photos, card, weights_dir, monkeypatch
+):
+    crack_photo(photos / "chapel" / "0.jpg", size=(1800, 1400))
+    only_reduced_copies_fit(monkeypatch, 1800 * 1400)
+    scan = store.run_with(run.survey_id, card, detail=True)
+    triage(store, scan.id, weights=weights_dir)
+    made = {row.photo: row.heat_map for row in store.rows(scan.id)}
+    assert made["chapel/0.jpg"] == "grad_cam"
+    assert made["chapel/1.jpg"] == "detail_scan"
 
 
 def test_the_photos_stay_readable_when_their_folder_is_gone(store, run, photos, weights_dir):
