@@ -209,6 +209,7 @@ CONFIG_HELP = {
     "patience": "epochs without improvement before stopping early",
     "crop_side_px": "side of the training crops in pixels; 0: the backbone's own",
     "full_size_epochs": "closing epochs with crops of the backbone's own size",
+    "full_size_px": "side of the crops in these, where it is to be another",
     "frozen_blocks": "leading parts of the features that keep their starting weights",
     "smallest_crop": "least share of a damaged photo's area in a crop",
     "smallest_crop_sound": "the same for sound photos, of which every part is sound",

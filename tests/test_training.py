@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import crack_photo, labelled_folder, save_untrained
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from heritage.backbones import get_backbone
 from heritage.cards import read_card
@@ -121,6 +124,39 @@ def test_other_settings_in_the_same_run_folder_are_refused(samples, tmp_path, we
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == state
 
 
+def test_a_run_that_an_earlier_version_left_goes_on(samples, tmp_path, weights_dir):
+    with pytest.raises(StoppedError):
+        fit(QUICK, samples, tmp_path / "run", teacher_folder=weights_dir, listen=stop_at(2))
+    path = tmp_path / "run" / "state.safetensors"
+    with safe_open(path, "pt") as file:
+        notes, tensors = file.metadata(), load_file(path)
+    settings = json.loads(notes["config"])
+    del settings["full_size_px"]  # it came with version 0.4
+    save_file(tensors, path, notes | {"config": json.dumps(settings)})
+    seen = []
+    fit(QUICK, samples, tmp_path / "run", teacher_folder=weights_dir, listen=seen.append)
+    assert {event.epoch for event in seen} == {2}
+
+
+@pytest.mark.parametrize(("last_px", "side"), [(0, 224), (128, 128)])
+def test_crops_grow_in_the_closing_epochs(samples, tmp_path, weights_dir, last_px, side):
+    sides = []
+
+    def look(module, inputs):
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.training:
+            sides.append(inputs[0].shape[-2:])
+
+    growing = replace(QUICK, crop_side_px=64, full_size_epochs=1, full_size_px=last_px)
+    hook = register_module_forward_pre_hook(look)
+    try:
+        fit(growing, samples, tmp_path / "run", teacher_folder=weights_dir)
+    finally:
+        hook.remove()
+    half = len(sides) // 2
+    assert half
+    assert set(sides[:half]) == {(64, 64)} and set(sides[half:]) == {(side, side)}
+
+
 def test_restart_forgets_the_run_but_touches_nothing_else_in_its_folder(toy_data, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -164,6 +200,7 @@ def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(
         ("validation_share", 1.0),
         ("teacher_temperature", 0.0),
         ("frozen_blocks", -1),
+        ("full_size_px", 32),
         ("workers", -1),
     ],
 )

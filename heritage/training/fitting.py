@@ -331,7 +331,7 @@ class _Run:
     def _photos(self, epoch: int) -> TrainingPhotos:
         config, full = self.config, self.backbone.input_size_px
         last = epoch >= config.epochs - config.full_size_epochs
-        side_px = full if last else config.crop_side_px or full
+        side_px = (config.full_size_px if last else config.crop_side_px) or full
         return TrainingPhotos(self.train, self.cache, views(config, side_px))
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -400,7 +400,8 @@ class _Run:
         if found is None:
             return FitState(0, float("inf"), 0, [])
         tensors, notes = found
-        if json.loads(notes["config"]) != asdict(self.config) or notes["photos"] != photos:
+        left = asdict(TrainingConfig()) | json.loads(notes["config"])  # of an earlier version, too
+        if left != asdict(self.config) or notes["photos"] != photos:
             raise TrainingError(
                 str(self.run_dir),
                 "it holds a run with other settings or other photos",
