@@ -37,7 +37,7 @@ SECOND = (
     "--feature-share 0.5"
 )
 QUICK = "--epochs 14 --patience 14 --learning-rate 1e-3 --head-rate-factor 1 --crop-side-px 128"
-LARGE = "--epochs 10 --patience 10 --learning-rate 1e-3 --head-rate-factor 1"
+LARGE = "--epochs 6 --patience 6 --learning-rate 1e-3 --head-rate-factor 1 --full-size-epochs 1"
 
 # What features of ImageNet say of damage. Its features know no label, and only these are taught to
 # the stage 1 of each fold of the cascade, which would else know photos of its fold at second hand.
@@ -59,9 +59,9 @@ RECIPES: dict[str, tuple[str, bool]] = {
     "efficientnet_b0": (f"{STUDENT} {QUICK} --full-size-epochs 1", True),
     "probe": (f"--backbone mobilenet_v2 {PROBE}", False),
     "cascade": (FOLDS, True),
-    "inception_v3": (f"{STUDENT} {LARGE} --crop-side-px 171 --full-size-epochs 1", True),
-    "xception": (f"{STUDENT} {LARGE} --crop-side-px 171 --full-size-epochs 1", True),
-    "vgg16": (f"{STUDENT} {LARGE} --crop-side-px 112 --full-size-epochs 1", True),
+    "inception_v3": (f"{STUDENT} {LARGE} --crop-side-px 128 --full-size-px 192", True),
+    "xception": (f"{STUDENT} {LARGE} --crop-side-px 96 --full-size-px 160", True),
+    "vgg16": (f"{STUDENT} {LARGE} --crop-side-px 96 --full-size-px 128", True),
 }
 INT8 = {"cascade", "inception_v3", "xception", "vgg16"}
 
