@@ -32,6 +32,7 @@ from pillow_heif import HeifImageFile
 
 from heritage.errors import PhotoError, one_line
 from heritage.exif import Entries, camera, directory, position, read_exif, taken_at, whole_number
+from heritage.words import NO_ROOM
 
 SUFFIXES: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif")
 
@@ -346,7 +347,7 @@ def _animated(name: str, fmt: str) -> PhotoError:
 
 def _unreadable(name: str, fmt: str, data: bytes, exc: Exception) -> PhotoError:
     if isinstance(exc, MemoryError):
-        return PhotoError(name, "the photo does not fit into memory", _SMALLER)
+        return PhotoError(name, NO_ROOM, _SMALLER)
     if isinstance(exc, Image.DecompressionBombError):
         return PhotoError(name, f"the {fmt} has too many pixels", _SMALLER)
     end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(fmt, b"")

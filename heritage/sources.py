@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from heritage.errors import PhotoError
 from heritage.photos import SUFFIXES, Limits
+from heritage.words import NO_ROOM
 
 _MAX_ENTRIES = 20_000
 _MAX_TOTAL_BYTES = 20 * 2**30
@@ -42,7 +43,7 @@ _EMPTY = "the file is empty; copy it from the camera again"
 _LINK = "this is a link, not a photo; put the photo itself into the ZIP"
 _LOCKED = "it is locked with a password; unpack the ZIP and choose the folder"
 _LOST_LINK = "this link leads nowhere; put the photo itself there"
-_MEMORY = "the photo does not fit into memory; save a smaller copy and use that"
+_MEMORY = f"{NO_ROOM}; save a smaller copy and use that"
 _METHOD = "it is packed in an unusual way; unpack the ZIP and choose the folder"
 _NO_FILE = "there is no such file or folder; check the path"
 _NO_FOLDER = "this is a file, not a folder; choose the folder it lies in"

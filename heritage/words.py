@@ -11,6 +11,7 @@ _NO_SCAN = "No detail scan: "
 
 # Reasons why a photo could not be read that may be gone at another try.
 NO_MEMORY = "it needs more memory than there is"
+NO_ROOM = "the photo does not fit into memory"
 SAVE_MEMORY = "close other programs, or save a smaller copy"
 GONE = "the kept photo is gone from this computer"
 

@@ -16,6 +16,7 @@ import pytest
 import streamlit as st
 from helpers import crack_photo, wait_until
 from onnxruntime import InferenceSession
+from PIL import ImageFile
 from sqlalchemy import insert
 from streamlit.testing.v1 import AppTest
 
@@ -724,13 +725,14 @@ def test_one_photo_is_not_called_photos(kept):
     assert "1 photos" not in texts(page("2_Triage.py", survey=survey.id)) + texts(home)
 
 
-def test_what_there_was_no_memory_for_can_be_tried_again(kept, monkeypatch):
+@pytest.mark.parametrize("what", [(InferenceSession, "run"), (ImageFile.ImageFile, "load")])
+def test_what_there_was_no_memory_for_can_be_tried_again(kept, monkeypatch, what):
     survey = kept.create_survey("Large photos")
     data = crack_photo(seed=5)
     kept.add_upload(survey.id, "a.jpg", "", data, hashlib.sha256(data).hexdigest(), "jpg")
     run = kept.create_run(survey.id, card())
     with monkeypatch.context() as patch:
-        patch.setattr(InferenceSession, "run", out_of_memory)
+        patch.setattr(*what, out_of_memory)
         assert triage(kept, run.id).failed == 1
     app = page("2_Triage.py", survey=survey.id)
     button(app, "Try again to read 1").click().run()

@@ -20,7 +20,7 @@ from heritage.sources import photo_root
 from heritage.store.database import LABELS
 from heritage.surveys import IDLE_S, Run, Survey, SurveyStore
 from heritage.web.access import visitor
-from heritage.words import GONE, NO_MEMORY
+from heritage.words import GONE, NO_MEMORY, NO_ROOM
 from heritage.worker import ensure_worker
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def worth_another_try(rows: Sequence[PriorityRow]) -> int:
     What was kept stays as it is; memory, or what could not be had, may be there.
     """
     return sum(
-        bool(row.error) and (not row.sha256 or row.error.startswith((NO_MEMORY, GONE)))
+        bool(row.error) and (not row.sha256 or row.error.startswith((NO_MEMORY, NO_ROOM, GONE)))
         for row in rows
     )
 
