@@ -246,7 +246,7 @@ _ENTRIES = (
     ),
     Backbone(
         CASCADE,
-        "MobileNetV3 → ResNet-18 cascade",
+        "MobileNetV3 → ResNet-18",
         _cascade,
         channels=512,
         input_size_px=224,

@@ -59,6 +59,13 @@ def counted(count: int, noun: str = "photo") -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def size_text(size_bytes: int) -> str:
+    """The size of a file as text, `3.2 MB` or `36 kB`."""
+    if size_bytes < 100_000:
+        return f"{max(1, round(size_bytes / 1000))} kB"
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
 def percent_text(percent: float) -> str:
     """A probability in percent with one decimal, never rounded to certainty."""
     if percent > 99.9:

@@ -142,6 +142,7 @@ def trade_off_chart(rows: Sequence[dict[str, Any]]) -> go.Figure:
         title="Time for one photo (× the peer's, log scale)",
         type="log",
         range=[math.log10(min(times) / 1.5), math.log10(max(times) * 2.2)],
+        tickvals=[digit * 10**power for power in range(-3, 3) for digit in (1, 2, 5)],
     )
     figure.update_yaxes(title="Balanced accuracy on other sources, %")
     return figure

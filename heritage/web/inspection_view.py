@@ -12,7 +12,7 @@ import streamlit as st
 from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError
-from heritage.figures import percent_text
+from heritage.figures import percent_text, size_text
 from heritage.methods import METHODS
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
@@ -297,7 +297,7 @@ def _show_facts(photo: Photo, inspection: Inspection, card: ModelCard) -> None:
         "Camera": plain(photo.camera) if photo.camera else "not recorded",
         "Place": place,
         "Size": f"{photo.width:,} × {photo.height:,} px".replace(",", "\u202f"),
-        "File": f"{photo.format}, {len(photo.data) / 2**20:.1f} MB",
+        "File": f"{photo.format}, {size_text(len(photo.data))}",
         "Read by": plain(card.title),
     }
     st.markdown("\n".join(f"- {label}: **{value}**" for label, value in facts.items()))

@@ -59,7 +59,7 @@ def choose_checkpoint() -> ModelCard | None:
         "Backbones.",
         key="checkpoint",
         persist_state="session",
-        width=420,
+        width=440,
     )
     if name not in cards and name != CASCADE:
         st.session_state["train_backbone"] = name
