@@ -66,6 +66,13 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB"
 
 
+def p_text(p: float | None) -> str:
+    """A p value as text with three decimals, never as none at all; a dash where there is no p."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def percent_text(percent: float) -> str:
     """A probability in percent with one decimal, never rounded to certainty."""
     if percent > 99.9:

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from heritage.bands import BandThresholds
 from heritage.cards import list_cards
-from heritage.figures import percent_text
+from heritage.figures import p_text, percent_text, size_text
 from heritage.inspection import Inspection, found_in
 from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.photos import open_photo
@@ -516,3 +516,17 @@ def test_a_failed_run_shows_the_end_of_its_log_but_not_to_visitors_of_a_server(
     assert (lines[-1] in told) is not server
     assert lines[50] not in told
     assert not server or str(tmp_path) not in told + texts(app)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0004, "< 0.001"), (0.0153, "0.015"), (1.0, "1.000"), (None, "–")]
+)
+def test_a_p_value_is_never_none_at_all(p, text):
+    assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"), [(12, "1 kB"), (38_912, "39 kB"), (3_250_000, "3.2 MB")]
+)
+def test_a_small_file_is_not_said_to_have_no_size(size_bytes, text):
+    assert size_text(size_bytes) == text

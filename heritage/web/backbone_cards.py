@@ -16,6 +16,7 @@ from heritage.figures import (
     chance_text,
     interval_text,
     localisation_rows,
+    p_text,
     value_percent,
 )
 from heritage.studies import PUBLISHED
@@ -334,8 +335,8 @@ def _show_comparison_with_others(card: ModelCard) -> None:
             "Photos": f"{_split(split)}, n = {found['n']}",
             "Only this one right": str(found["only_this_right"]),
             "Only the other right": str(found["only_other_right"]),
-            "p (McNemar, exact)": f"{found['p']:.3f}",
-            "p by building": f"{found['p_by_building']:.3f}" if "p_by_building" in found else "–",
+            "p (McNemar, exact)": p_text(found["p"]),
+            "p by building": p_text(found.get("p_by_building")),
         }
         for other, splits in card.comparison.items()
         for split, found in splits.items()
