@@ -24,6 +24,7 @@ from heritage.access import Visitor
 from heritage.bands import BandThresholds
 from heritage.cards import read_card, weights_dir
 from heritage.handover import LARGEST_ZIP_BYTES, Handover
+from heritage.photos import open_photo
 from heritage.sources import list_folder
 from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
 from heritage.store.tables import InspectionRow, PhotoRow
@@ -557,7 +558,8 @@ def test_filters_outlast_a_closer_look_on_another_page_but_are_not_of_the_next(k
     app.query_params["survey"] = str(survey.id)
     app.switch_page("pages/2_Triage.py").run()
     view(app, "Pictures")
-    for key, value in {"find_text": "chapel", "find_order": "Building and name"}.items():
+    wanted = {"find_text": "chapel", "find_order": "Building and name"}
+    for key, value in (wanted | {"find_damage_percent": (0, 99)}).items():
         app.session_state[key] = value
     look_at(app, next(row for row in kept.rows(run.id) if row.building == "chapel").photo_id)
     button(app, "Look closer").click().run()
@@ -573,7 +575,76 @@ def test_filters_outlast_a_closer_look_on_another_page_but_are_not_of_the_next(k
     app.run()
     assert not app.exception
     assert not app.session_state["find_text"]
+    assert app.session_state["find_damage_percent"] == (0, 100)
     assert app.session_state["find_order"] == "Priority"
+    assert app.session_state["survey_view"] == "Table"
+
+
+def test_the_run_looked_at_stays_until_there_is_a_newer_one(kept, spring):
+    survey, first = spring
+    detail = stopped_run(kept, survey)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.query_params["survey"] = str(survey.id)
+    app.switch_page("pages/2_Triage.py").run()
+    assert app.session_state["survey_run"] == detail.id, "the newest"
+    app.selectbox(key="survey_run").select_index(1).run()
+
+    def after_another_page():
+        app.switch_page("pages/6_Guide.py").run()
+        app.switch_page("pages/2_Triage.py").run()
+        assert not app.exception
+        return app.session_state["survey_run"]
+
+    assert after_another_page() == first.id
+    newest = stopped_run(kept, survey)
+    assert after_another_page() == newest.id
+
+
+def stopped_run(store, survey):
+    """Another run of the survey, stopped before it read anything."""
+    run = store.create_run(survey.id, card())
+    store.ask_to_stop(run.id)
+    return run
+
+
+def test_a_session_that_was_lost_does_not_overrule_the_browser(kept, spring):
+    survey, _ = spring
+    app = page("2_Triage.py", survey=survey.id)
+    del app.session_state["filters_of"]  # as after a restart of the server
+    view(app, "Charts")
+    assert app.session_state["survey_view"] == "Charts"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("1_Inspect", "checkpoint", "googlenet"),
+        ("1_Inspect", "colour_map", "jet"),
+        ("1_Inspect", "hot_only", False),
+        ("1_Inspect", "boxes", False),
+        ("1_Inspect", "heat_method", "eigen_cam"),
+        ("1_Inspect", "detail_scan", True),
+        ("2_Triage", "table_thumbnails", "none"),
+        ("2_Triage", "verdict_by", "Anna"),
+        ("2_Triage", "verdict_onwards", False),
+        ("5_Train", "training_data", "/photos"),
+    ],
+)
+def test_a_choice_outlasts_another_page(kept, spring, name, key, value):
+    survey, run = spring
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.session_state["photo"] = open_photo(crack_photo(seed=3), "wall.jpg")
+    app.session_state["chosen_photo"] = kept.rows(run.id)[0].photo_id
+    app.session_state["open_survey"] = str(survey.id)
+    app.switch_page(f"pages/{name}.py").run()
+    assert app.session_state[key] != value
+    app.session_state[key] = value
+    app.run()
+    app.switch_page("pages/6_Guide.py").run()
+    app.run()
+    app.switch_page(f"pages/{name}.py").run()
+    assert not app.exception
+    assert app.session_state[key] == value
 
 
 def test_a_filter_by_a_building_that_is_called_otherwise_by_now_goes(kept, spring):

@@ -200,7 +200,7 @@ def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(
         ("validation_share", 1.0),
         ("teacher_temperature", 0.0),
         ("frozen_blocks", -1),
-        ("full_size_px", 32),
+        ("full_size_px", 128),
         ("workers", -1),
     ],
 )

@@ -325,7 +325,7 @@ def _fold_readers(
     if unlabelled:
         begun = config.epochs
         start, _ = fit(
-            replace(settings, full_size_epochs=0),
+            replace(settings, full_size_epochs=0, full_size_px=0),
             unlabelled + rest,
             run_dir / START,
             teacher_folder=folder,

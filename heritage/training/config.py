@@ -34,8 +34,8 @@ class TrainingConfig:
             Smaller ones train several times faster.
         full_size_epochs: Closing epochs with crops of the backbone's own input size
             (progressive resizing); only where `crop_side_px` is smaller.
-        full_size_px: Side of the crops in these; 0 takes the backbone's own input size. A smaller
-            one where that takes too long.
+        full_size_px: Side of the crops in the closing epochs; 0 takes the backbone's own input
+            size. A smaller one, though at least `crop_side_px`, where that takes too long.
         frozen_blocks: Leading parts of the features that keep their starting weights: quicker,
             and what ImageNet taught of edges and textures is not unlearned on few photos.
         smallest_crop: Least share of a damaged photo's area in a crop; a smaller one may miss it.
@@ -95,8 +95,9 @@ class TrainingConfig:
             ("full_size_epochs", self.full_size_epochs >= 0, "choose 0 or more"),
             (
                 "full_size_px",
-                self.full_size_px == 0 or self.full_size_px >= 64,
-                "choose 64 or more",
+                self.full_size_px == 0
+                or (self.full_size_epochs and self.full_size_px >= self.crop_side_px > 0),
+                "choose at least the crop side, and how many closing epochs have it",
             ),
             ("frozen_blocks", self.frozen_blocks >= 0, "choose 0 or more"),
             ("smallest_crop", 0 < self.smallest_crop <= 1, "choose a share above 0, at most 1"),

@@ -82,10 +82,10 @@ def show_survey(survey_id: int) -> None:
         if st.button("All surveys", type="primary", icon=":material/folder_open:"):
             st.switch_page("pages/3_Surveys.py")
         return
-    if st.session_state.get("filters_of") != survey_id:
+    if st.session_state.get("filters_of", survey_id) != survey_id:
         start_filters_anew()
-        st.session_state["filters_of"] = survey_id
         st.session_state["survey_view"] = TABLE
+    st.session_state["filters_of"] = survey_id
     set_going()
     _heading(survey)
     runs = store().runs(survey.id)
@@ -104,6 +104,7 @@ def show_survey(survey_id: int) -> None:
     view = st.segmented_control(
         "View",
         (TABLE, PICTURES, CHARTS, VERDICTS, RUNS, OUT, SETTINGS),
+        default=TABLE,
         required=True,
         key="survey_view",
         persist_state="session",
@@ -151,8 +152,11 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
     begun = st.session_state.pop("begun_run", None)
     if len(runs) == 1:
         return runs[0]
+    newest, last = runs[0].id, st.session_state.get("run_looked_at", ())
     if begun in by_id:
         st.session_state["survey_run"] = begun
+    elif "survey_run" not in st.session_state and last[1:] == (newest,):
+        st.session_state["survey_run"] = last[0]  # a later one has not come meanwhile
     if st.session_state.get("survey_run") not in by_id:
         st.session_state.pop("survey_run", None)
     chosen = st.selectbox(
@@ -160,9 +164,9 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
         list(by_id),
         format_func=lambda n: run_title(by_id[n]),
         key="survey_run",
-        persist_state="session",
         width=420,
     )
+    st.session_state["run_looked_at"] = (chosen, newest)
     return by_id[chosen]
 
 
