@@ -469,8 +469,7 @@ def test_a_chosen_survey_stays_chosen_when_another_comes_in_above_it(kept):
 
 def test_a_third_run_begins_and_is_the_one_shown(kept, spring):
     survey, first = spring
-    second = kept.create_run(survey.id, card())
-    kept.ask_to_stop(second.id)
+    second = stopped_run(kept, survey)
     app = view(page("2_Triage.py", survey=survey.id), "Runs")
     app.toggle(key="triage_detail").set_value(True).run()
     button(app, "Read with this backbone").click().run()

@@ -67,18 +67,24 @@ def came_from(sha256: str, survey: Survey) -> None:
 
 def show_way_back(photo: Photo) -> None:
     """A button to the survey that led here, where one did."""
-    sha256, survey = st.session_state.get("came_from", ("", None))
-    if photo.sha256 == sha256 and st.button(
+    survey = _survey_behind(photo.sha256)
+    if survey and st.button(
         f"Back to {plain(survey.name)}", icon=":material/arrow_back:", type="tertiary"
     ):
         st.session_state["open_survey"] = str(survey.id)
         st.switch_page("pages/2_Triage.py")
 
 
+def _survey_behind(sha256: str) -> Survey | None:
+    """The survey from which this photo is looked at."""
+    photo, survey = st.session_state.get("came_from", ("", None))
+    return survey if photo == sha256 else None
+
+
 def _say_where_it_came_from(inspection: Inspection) -> None:
     """The band in the survey that led here, where it is another than by the usual edges."""
-    sha256, survey = st.session_state.get("came_from", ("", None))
-    if sha256 != inspection.sha256:
+    survey = _survey_behind(inspection.sha256)
+    if not survey:
         return
     band = survey.thresholds.band(inspection.damage_percent)
     if band.name != inspection.band:

@@ -152,11 +152,12 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
     begun = st.session_state.pop("begun_run", None)
     if len(runs) == 1:
         return runs[0]
-    newest, last = runs[0].id, st.session_state.get("run_looked_at", ())
+    newest = runs[0].id
+    looked_at, newest_then = st.session_state.get("run_looked_at", (None, None))
     if begun in by_id:
         st.session_state["survey_run"] = begun
-    elif "survey_run" not in st.session_state and last[1:] == (newest,):
-        st.session_state["survey_run"] = last[0]  # a later one has not come meanwhile
+    elif "survey_run" not in st.session_state and newest_then == newest:
+        st.session_state["survey_run"] = looked_at
     if st.session_state.get("survey_run") not in by_id:
         st.session_state.pop("survey_run", None)
     chosen = st.selectbox(
