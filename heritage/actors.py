@@ -41,7 +41,6 @@ from heritage.triage import (
     told_by,
     unforeseen,
 )
-from heritage.words import heat_map_made
 
 TASKS_AHEAD = 2  # that an actor is given at a time
 CAREFUL_TASKS = 2 * TASKS_AHEAD  # after a restart: what brought the process down is among them
@@ -210,7 +209,7 @@ class Answer:
         assert finding.heat is not None
         return read.row | {
             "backbone": self._inspector.card.name,
-            "heat_map": heat_map_made(self._detail, finding.warnings),
+            "heat_map": finding.method,
             "damage_percent": finding.damage_percent,
             "affected_percent": finding.affected_percent,
             "unsure": finding.unsure,

@@ -37,7 +37,6 @@ from heritage.sources import Source, lies_in_zip, read_source, same_entry, stora
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL, PhotoFiles
 from heritage.store.tables import InspectionRow, PhotoRow, RunRow, SurveyRow, VerdictRow
-from heritage.words import heat_map_made
 
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
@@ -158,6 +157,7 @@ class Finding:
     Attributes:
         heat: Raw heat (h, w) at the heat-map layer's resolution.
         absolute: Whether the heat is in [0, 1] and means the same in every photo.
+        method: How the heat was made; that of the whole photo where a scan could not be.
     """
 
     damage_percent: float | None = None
@@ -168,6 +168,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     heat: np.ndarray | None = None
     absolute: bool = False
+    method: str = ""
     error: str = ""
 
 
@@ -1085,14 +1086,14 @@ _PHOTO_COLUMNS = (
     *("latitude", "longitude"),
 )
 _FOUND_COLUMNS = (
-    *("damage_percent", "affected_percent", "unsure", "evidence", "regions", "warnings", "error"),
+    *("damage_percent", "affected_percent", "unsure", "evidence", "regions", "warnings"),
+    *("method", "error"),
 )
 _VERDICT_COLUMNS = ("verdict", "note", "given_by", "given_at")
 
 
 def _priority_row(values: Any, run: Run) -> PriorityRow:
     at = values.given_at
-    heat_map = heat_map_made(run.detail, values.warnings or ())
     return PriorityRow(
         photo=values.name,
         building=values.building,
@@ -1115,7 +1116,7 @@ def _priority_row(values: Any, run: Run) -> PriorityRow:
         camera=values.camera,
         evidence=bool(values.evidence),
         regions=tuple(Region(**region) for region in values.regions or ()),
-        heat_map=heat_map if values.damage_percent is not None else "",
+        heat_map=values.method or "",
         photo_id=values.id,
     )
 

@@ -485,6 +485,7 @@ def as_finding(inspection: Inspection) -> Finding:
         warnings=inspection.warnings,
         heat=inspection.grid,
         absolute=inspection.absolute,
+        method=inspection.method,
     )
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from heritage.errors import PhotoError
-from heritage.methods import DETAIL_SCAN, GRAD_CAM
-
-_NO_SCAN = "No detail scan: "
+from heritage.methods import DETAIL_SCAN
 
 # Reasons why a photo could not be read that may be gone at another try.
 NO_MEMORY = "it needs more memory than there is"
@@ -32,15 +28,4 @@ def nothing_hot(method: str) -> str:
 
 def no_scan(error: PhotoError) -> str:
     """The warning beside the answer to a photo that could not be read at its full size."""
-    return f"{_NO_SCAN}{error.reason}; {error.advice}."
-
-
-def heat_map_made(detail: bool, warnings: Iterable[str]) -> str:
-    """How a heat map was made: the whole photo's, where a scan was wanted and could not be made.
-
-    Args:
-        detail: Whether a detail scan was wanted.
-        warnings: Those of the answer, `no_scan` among them where it applies.
-    """
-    scanned = detail and not any(warning.startswith(_NO_SCAN) for warning in warnings)
-    return DETAIL_SCAN if scanned else GRAD_CAM
+    return f"No detail scan: {error.reason}; {error.advice}."

@@ -41,6 +41,7 @@ from heritage.surveys import (
     pack_heat,
     unpack_heat,
 )
+from heritage.words import no_scan
 
 CARD = ModelCard(name="tower_net", backbone="mobilenet_v2", sha256="a" * 64, parameters=1)
 ELSEWHERE = "another-computer:1"
@@ -665,15 +666,41 @@ def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
     assert (tmp_path / "office" / "surveys.sqlite3").exists()
 
 
+def set_back(store, version, *columns):
+    with store.engine.begin() as connection:
+        for table, column in columns:
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+
+
 def test_an_older_database_is_brought_up_to_date_and_keeps_what_was_found(store, run, open_store):
     (photo, *_) = store.pending(run.id)
     store.record(run.id, photo.id, facts(photo.sha256), Finding(damage_percent=70.0))
-    with store.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE runs DROP COLUMN detail"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    set_back(store, "0001", ("inspections", "method"), ("runs", "detail"))
     newer = open_store()
     assert newer.rows(run.id)[0].damage_percent == 70.0
+    assert newer.rows(run.id)[0].heat_map == "grad_cam"
     assert newer.run(run.id).detail is False
+
+
+def test_an_older_database_tells_scans_from_those_that_could_not_be(store, survey, open_store):
+    for name in "abc":
+        upload(store, survey, f"{name}.jpg", name.encode())
+    run = store.create_run(survey.id, CARD, detail=True)
+    given_up = no_scan(PhotoError("b.jpg", "it does not fit", "save a smaller copy"))
+    for photo, finding in zip(
+        store.pending(run.id),
+        [
+            Finding(damage_percent=70.0, warnings=("Blurred.",)),
+            Finding(damage_percent=60.0, warnings=("Blurred.", given_up)),
+            Finding(error="no photo"),
+        ],
+        strict=True,
+    ):
+        store.record(run.id, photo.id, facts(photo.sha256), finding)
+    set_back(store, "0002", ("inspections", "method"))
+    found = {row.photo: row.heat_map for row in open_store().rows(run.id)}
+    assert found == {"a.jpg": "detail_scan", "b.jpg": "grad_cam", "c.jpg": ""}
 
 
 def test_files_that_no_survey_has_are_found_and_no_others(store, survey):

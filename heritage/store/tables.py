@@ -114,6 +114,7 @@ class InspectionRow(Base):
     regions: Mapped[list[Any]] = mapped_column(JSON, default=list)
     warnings: Mapped[list[Any]] = mapped_column(JSON, default=list)
     heat: Mapped[bytes | None] = mapped_column(LargeBinary)
+    method: Mapped[str] = mapped_column(String(32), default="", server_default="")
     error: Mapped[str] = mapped_column(Text, default="")
 
 
