@@ -29,7 +29,7 @@ from scipy import ndimage
 from scipy.special import expit, logit
 
 from heritage.cards import list_cards, read_card, weights_dir
-from heritage.checkpoints import update_card
+from heritage.checkpoints import check_writable, update_card
 from heritage.figures import localisation_tables
 from heritage.inspection import Inspection, Inspector
 from heritage.methods import METHODS
@@ -64,11 +64,13 @@ class Scores:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--backbone", action="append", help="by default all with a card")
+    parser.add_argument("--backbone", action="append", help="by default each with a head")
     parser.add_argument("--choose", action="store_true", help="write the threshold into the card")
     parser.add_argument("--update-cards", action="store_true", help="write the figures into it")
     given = parser.parse_args()
-    names = given.backbone or [card.name for card in list_cards()]
+    names = given.backbone or [card.name for card in list_cards() if card.pointing]
+    if given.choose or given.update_cards:
+        check_writable(weights_dir())
     for name in names:
         if given.choose:
             choose(name, given.data)
@@ -80,6 +82,7 @@ def choose(name: str, data: Path) -> None:
     """Writes the threshold that is best on `tune` into the card, the scan's hot threshold."""
     card = read_card(weights_dir() / f"{name}.json")
     if not card.pointing:
+        print(f"{name}: it has no head that points")
         return
     inspector = Inspector(name)
 

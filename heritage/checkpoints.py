@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -138,7 +139,8 @@ def save_pointer(
         **made,
     }
     with _held(card.name, folder):
-        card = replace(_still(card, folder), pointing=pointing)
+        # How well cracks are found was found of the head before, if at all.
+        card = replace(_still(card, folder), pointing=pointing, localisation={})
         write_atomically(folder / f"{card.name}{POINTER}", data)
         write_card(card, folder)
     return card
@@ -152,10 +154,16 @@ def update_card(made: ModelCard, fields: Iterable[str], folder: Path) -> ModelCa
         The card as it is now.
 
     Raises:
-        CheckpointError: The weights are others by now, or another writes it.
+        CheckpointError: The weights, or the head that points where the fields are about it, are
+            others by now; or another writes it.
     """
+    values = {name: getattr(made, name) for name in fields}
     with _held(made.name, folder):
-        card = replace(_still(made, folder), **{name: getattr(made, name) for name in fields})
+        now = _still(made, folder)
+        of_head = not values.keys().isdisjoint(("pointing", "localisation"))
+        if of_head and now.pointing.get("sha256") != made.pointing.get("sha256"):
+            raise _trained_anew(f"{made.name}{POINTER}")
+        card = replace(now, **values)
         write_card(card, folder)
     return card
 
@@ -180,12 +188,34 @@ def _still(card: ModelCard, folder: Path) -> ModelCard:
     """The card as it lies there, if it is still that of the same weights."""
     now = read_card(folder / f"{card.name}.json")
     if now.sha256 != card.sha256:
-        raise CheckpointError(
-            card.name,
-            "it was trained anew meanwhile, and what was found is of the weights before",
-            "give the command again",
-        )
+        raise _trained_anew(card.name)
     return now
+
+
+def _trained_anew(name: str) -> CheckpointError:
+    return CheckpointError(
+        name,
+        "it was trained anew meanwhile, and what was found is of the weights before",
+        "give the command again",
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Finds out before hours of work, not after, that what it makes has nowhere to go.
+
+    Raises:
+        CheckpointError: `folder` cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            str(folder),
+            f"it cannot be written to ({error.strerror})",
+            "make it writable, or name another folder",
+        ) from error
 
 
 def _check_widths(model: DamageClassifier, backbone: Backbone, name: str) -> None:

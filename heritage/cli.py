@@ -565,7 +565,7 @@ def _doctor(options: argparse.Namespace, given: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
-    from heritage.checkpoints import update_card
+    from heritage.checkpoints import check_writable, update_card
     from heritage.training.run import evaluate
 
     made = ["temperature", "unsure", "metrics"]
@@ -576,6 +576,8 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
         raise CheckpointError(
             options.weights.name, "it holds no checkpoint", "train one: python -m heritage train"
         )
+    if options.update_cards:
+        check_writable(options.weights)
     results = {}
     for name in names:
         card = evaluate(

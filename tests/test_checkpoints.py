@@ -353,6 +353,19 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(stored, monkeypatch, pa
     assert path.read_bytes() == old
 
 
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
+FOUND = {
+    "masonry cracks": {
+        "n": 2,
+        "chance": 0.04,
+        "methods": {
+            "Detail scan": dict.fromkeys(("pointing_game", "energy", "iou"), FIGURE)
+            | {"threshold": 0.5, "seconds_a_photo": 1.0}
+        },
+    }
+}
+
+
 @pytest.fixture
 def head():
     backbone = get_backbone("mobilenet_v2")
@@ -382,6 +395,21 @@ def test_what_was_found_is_not_written_to_weights_trained_anew(stored, head):
         with pytest.raises(CheckpointError, match=r"trained anew meanwhile.*give the command"):
             write()
     assert {path.name: path.read_bytes() for path in stored.iterdir()} == before
+
+
+def test_what_was_found_of_a_head_is_not_said_of_the_next(stored, head):
+    begun = save_pointer(load_checkpoint("mobilenet_v2", stored).card, head, {}, stored)
+    chosen = replace(begun, pointing=begun.pointing | {"hot": 0.25}, localisation=FOUND)
+    assert update_card(chosen, ["pointing", "localisation"], stored) == chosen
+    with torch.no_grad():
+        next(head.parameters()).add_(1)
+    again = save_pointer(begun, head, {}, stored)
+    assert (again.pointing["hot"], again.localisation) == (0.5, {})
+    for field in ("pointing", "localisation"):
+        with pytest.raises(CheckpointError, match="trained anew meanwhile"):
+            update_card(chosen, [field], stored)
+    assert update_card(replace(chosen, temperature=1.5), ["temperature"], stored).temperature == 1.5
+    assert read_card(stored / "mobilenet_v2.json") == replace(again, temperature=1.5)
 
 
 def test_who_writes_a_card_waits_for_who_is_writing_it(stored):

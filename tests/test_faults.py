@@ -255,6 +255,13 @@ def test_with_a_read_only_weights_folder_all_but_training_goes_on(learned, photo
         assert refused.returncode == 1
         assert "cannot be written to" in refused.stderr
         assert "epoch" not in refused.stderr + refused.stdout, "told before hours of training"
+        refused = run("train-pointing", learned / "toy", f"--weights={weights}", "--backbone=walls")
+        assert refused.returncode == 1
+        assert "cannot be written to" in refused.stderr
+        refused = run("evaluate", learned / "toy", f"--weights={weights}", "--update-cards")
+        assert refused.returncode == 1
+        assert "cannot be written to" in refused.stderr
+        assert "accuracy" not in refused.stdout, "told before all is scored"
     finally:
         weights.chmod(0o755)
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from heritage.cards import ModelCard, weights_dir
-from heritage.checkpoints import Checkpoint, load_checkpoint, save_pointer
+from heritage.checkpoints import Checkpoint, check_writable, load_checkpoint, save_pointer
 from heritage.classifiers import normalise
 from heritage.pointing import PointingHead, sequence_of, tap_points, tapped
 from heritage.training.augmentation import Views
@@ -69,6 +69,7 @@ def train_pointing(
     """
     folder = folder or weights_dir()
     checkpoint = load_checkpoint(name, folder, pointing=False)
+    check_writable(folder)
     samples = [sample for sample in read_samples(data) if sample.split == TRAIN]
     check_both_classes(samples, TRAIN)
     cache = PhotoCache(2 * checkpoint.backbone.input_size_px)

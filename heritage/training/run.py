@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -16,7 +15,13 @@ from scipy.special import expit
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
-from heritage.checkpoints import Checkpoint, load_checkpoint, round_as_stored, save_checkpoint
+from heritage.checkpoints import (
+    Checkpoint,
+    check_writable,
+    load_checkpoint,
+    round_as_stored,
+    save_checkpoint,
+)
 from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
 from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
@@ -125,7 +130,7 @@ def train(
     whole = _whole(config, out) if config.prune_of else None
     if config.teacher and config.teacher != config.prune_of:
         load_named(config.teacher, out)
-    _check_writable(out)
+    check_writable(out)
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
@@ -242,18 +247,6 @@ def _whole(config: TrainingConfig, folder: Path) -> Checkpoint:
             f"add --backbone {found.card.backbone}",
         )
     return found
-
-
-def _check_writable(out: Path) -> None:
-    """Finds out before hours of training, not after, that the checkpoint has nowhere to go."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise TrainingError(
-            str(out), f"it cannot be written to ({error.strerror})", "choose another --out"
-        ) from error
 
 
 def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
