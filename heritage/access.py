@@ -70,10 +70,7 @@ def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> Role:
     unknown = set(settings) - {"viewers", "inspectors", "admins", "role_claim", "everyone"}
     if unknown:
         raise StoreError("[access]", f"no setting is called {min(unknown)}", "see SECURITY.md")
-    known_as = {str(claims.get("sub", "")).casefold()}
-    if claims.get("email_verified", True) is True:  # anybody can claim any address
-        known_as.add(str(claims.get("email", "")).casefold())
-    known_as.discard("")
+    known_as = {name.casefold() for name in _names(claims)}
     found = [_role(settings.get("everyone", Role.VIEWER.name), strict=True)]
     for role in (Role.VIEWER, Role.INSPECTOR, Role.ADMIN):
         listed = settings.get(f"{role.name.lower()}s", ())
@@ -84,6 +81,17 @@ def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> Role:
     told = claims.get(settings.get("role_claim", ""), ())
     found += [_role(name) for name in ([told] if isinstance(told, str) else told)]
     return max(found)
+
+
+def name_of(claims: Mapping[str, Any]) -> str:
+    """What somebody with these claims is called in verdicts and in the audit log."""
+    return next(iter(_names(claims)), "unnamed")
+
+
+def _names(claims: Mapping[str, Any]) -> list[str]:
+    """Address and subject; an address that nobody has verified anybody can claim."""
+    known = ("email", "sub") if claims.get("email_verified", True) is True else ("sub",)
+    return [str(claims[name]) for name in known if claims.get(name)]
 
 
 def _role(name: object, *, strict: bool = False) -> Role:
@@ -144,12 +152,19 @@ CHANGES = {
     "resume": Role.INSPECTOR,
     "retry_failed": Role.INSPECTOR,
     "give_verdict": Role.INSPECTOR,
+    "remove_photos": Role.ADMIN,
     "delete_run": Role.ADMIN,
     "delete_survey": Role.ADMIN,
 }
-_NOTED = {"give_verdict": "verdict", "delete_run": "run deleted", "delete_survey": "survey deleted"}
+_NOTED = {
+    "give_verdict": "verdict",
+    "remove_photos": "photos removed",
+    "delete_run": "run deleted",
+    "delete_survey": "survey deleted",
+}
 _FACTS = {
     "give_verdict": ("photos", "verdict", "note", "given_by"),
+    "remove_photos": ("survey", "photos"),
     "delete_run": ("run",),
     "delete_survey": ("survey",),
 }

@@ -19,10 +19,11 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from heritage.cards import weights_dir
-from heritage.errors import HeritageError
+from heritage.errors import HeritageError, StoreError
 from heritage.photos import open_photo
 from heritage.store.database import connect, surveys_dir
-from heritage.surveys import SurveyStore
+from heritage.store.files import PARTIAL
+from heritage.surveys import IDLE_S, SurveyStore
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PYTHON = (3, 11)
@@ -177,10 +178,18 @@ def remove_leftovers() -> int:
     """Removes what processes killed at the wrong moment left; returns how many files.
 
     Raises:
-        StoreError: The database cannot be opened.
+        StoreError: The database cannot be opened, or is not the one that the folder belongs to.
     """
     with closing(SurveyStore()) as store:
         paths = store.leftovers()
+        kept = {path for _, path in store.files.idle(IDLE_S) if path.suffix != PARTIAL}
+        if kept and kept <= set(paths):
+            raise StoreError(
+                store.engine.dialect.name,
+                f"this database knows none of the {len(kept)} files in {store.folder}",
+                "set HERITAGE_DATABASE_URL as the app has it; if they really are nobody's, remove "
+                "the folder itself",
+            )
     for path in paths:
         path.unlink(missing_ok=True)
     return len(paths)

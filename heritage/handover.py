@@ -124,7 +124,8 @@ class Handover:
             name=self.survey.name,
             site=self.survey.site,
             date=day.isoformat() if day else None,
-            checkpoint_title=self.run.card.title,
+            checkpoint_title=self.run.reader,
+            absolute_heat=self.run.absolute,
             thresholds=self.survey.thresholds,
             made_at=datetime.now(UTC).isoformat(timespec="minutes"),
         )
@@ -194,21 +195,24 @@ def training_manifest(store: SurveyStore, runs: Sequence[int]) -> str:
     """A manifest of all kept photos with a verdict, for `heritage train` on this computer.
 
     The columns are `path, label, source, group`: a survey is a source and a building a group, so
-    that no building is learned from and tested on.
+    that no building is learned from and tested on. Of several verdicts on the same bytes the latest
+    counts; photos that are gone are left out.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "label", "source", "group"))
-    seen: set[str] = set()
+    latest: dict[str, tuple[str, Sequence[object]]] = {}
     for run_id in runs:
         survey = store.survey(store.run(run_id).survey_id)
         for row in labelled_rows(store.rows(run_id)):
-            kept = store.photo(row.photo_id)
-            if row.sha256 in seen or kept.suffix in ("", UNKNOWN_SUFFIX):
+            kept, at = store.photo(row.photo_id), row.verdict_at or ""
+            if at <= latest.get(row.sha256, ("", ()))[0] or kept.suffix in ("", UNKNOWN_SUFFIX):
                 continue
-            seen.add(row.sha256)
             path = store.files.path(kept.sha256, kept.suffix)
-            writer.writerow((path, row.verdict, survey.name, row.building or survey.name))
+            if path.exists():
+                line = path, row.verdict, survey.name, row.building or survey.name
+                latest[row.sha256] = at, line
+    writer.writerows(line for _, line in latest.values())
     return text.getvalue()
 
 

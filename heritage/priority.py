@@ -46,6 +46,7 @@ class PriorityRow:
         evidence: False when nothing in the photo speaks for damage.
         regions: Hot areas in photo pixels, hottest first.
         heat_map: How the heat map was made, `grad_cam` or `detail_scan`; empty without one.
+        lasting: Whether the error was known when the photo was entered, so that no other try helps.
         photo_id: Key in the store.
     """
 
@@ -75,6 +76,7 @@ class PriorityRow:
     evidence: bool = False
     regions: tuple[Region, ...] = ()
     heat_map: str = ""
+    lasting: bool = False
     photo_id: int = field(default=0, compare=False)
 
 

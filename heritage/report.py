@@ -85,7 +85,7 @@ def priority_pdf(
     pdf = _Report(survey)
     _summary(pdf, rows, survey)
     if first:
-        _look_first(pdf, first, len(urgent_rows(rows)), overlay)
+        _look_first(pdf, first, len(urgent_rows(rows)), overlay, survey.absolute_heat)
     _list(pdf, [row for row in rows if id(row) not in pictured], bool(first))
     _about(pdf, card)
     return bytes(pdf.output())
@@ -422,11 +422,13 @@ def _look_first(
     rows: Sequence[PriorityRow],
     total: int,
     overlay: Callable[[PriorityRow], bytes | None],
+    absolute_heat: bool,
 ) -> None:
     pdf.heading("Look at these first", 250)
+    scale = "mean the same in every photo" if absolute_heat else "do not compare between photos"
     words = (
         f"{counted(total)}: Urgent, or found damaged by an expert; most urgent first. The colours "
-        "show where in the photo the model sees damage; they do not compare between photos."
+        f"show where in the photo the model sees damage; they {scale}."
     )
     if total > len(rows):
         words += f" The first {len(rows)} are shown; the other {total - len(rows)} are in the list."

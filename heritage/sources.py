@@ -258,6 +258,11 @@ def upload_label(name: str) -> tuple[str, str]:
     return _label(*(parts[1:] or parts)) or "photo", _label(*parts[-2:-1])
 
 
+def is_hidden(name: str) -> bool:
+    """Whether an uploaded file, or a folder it lies in, is one that no listing shows."""
+    return any(_hidden(part) for part in re.split(r"[\\/]", name))
+
+
 def same_entry(one: str, other: str) -> bool:
     """Whether two labels can be of the same entry of a ZIP.
 

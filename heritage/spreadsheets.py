@@ -101,6 +101,7 @@ class SurveyFacts:
         checkpoint_title: What the checkpoint that answered is called.
         thresholds: Damage % at which the bands begin.
         made_at: ISO 8601 date and time of the export, UTC.
+        absolute_heat: Whether heat means the same in every photo, not within one only.
     """
 
     name: str
@@ -109,6 +110,7 @@ class SurveyFacts:
     checkpoint_title: str
     thresholds: BandThresholds
     made_at: str
+    absolute_heat: bool = False
 
 
 def priority_csv(rows: Sequence[PriorityRow]) -> bytes:
@@ -484,8 +486,8 @@ def _summary(
             ("– inspected", sum(row.damage_percent is not None for row in rows)),
             ("– could not be read", sum(bool(row.error) for row in rows)),
             ("– copies (once in the bands)", sum(bool(row.duplicate_of) for row in rows)),
-            ("Verdicts", sum(bool(row.verdict) for row in rows)),
-            ("– of these unsure", sum(row.verdict == UNSURE for row in rows)),
+            ("Verdicts (copies once)", sum(bool(row.verdict) for row in once(rows))),
+            ("– of these unsure", sum(row.verdict == UNSURE for row in once(rows))),
         ],
     )
     bands: list[Cells] = [

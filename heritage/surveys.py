@@ -16,16 +16,19 @@ from sqlalchemy import (
     CursorResult,
     Engine,
     Select,
+    String,
     Update,
     and_,
+    case,
     delete,
     func,
     insert,
     select,
     update,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
@@ -111,6 +114,11 @@ class Run:
     def reader(self) -> str:
         """Name for people of whose answers these are."""
         return f"{self.card.title}, detail scan" if self.detail else self.card.title
+
+    @property
+    def absolute(self) -> bool:
+        """Whether its heat means the same in every photo: scans by a head that points."""
+        return self.detail and bool(self.card.pointing)
 
 
 @dataclass(frozen=True)
@@ -336,10 +344,7 @@ class SurveyStore:
             StoreError: A run of it is in progress, or it is gone.
         """
         self.survey(survey_id)
-        if any(
-            run.status in (RUNNING, STOPPING) and self.alive(run.id) for run in self.runs(survey_id)
-        ):
-            raise StoreError("survey", "it is being triaged", "stop the run, then delete it")
+        self._check_idle(survey_id, "delete it")
         with Session(self.engine) as session:
             mine = select(PhotoRow.sha256).where(PhotoRow.survey_id == survey_id).distinct()
             hashes = set(session.scalars(mine))
@@ -347,6 +352,23 @@ class SurveyStore:
             session.commit()
         self.forget_unused(hashes)
         self.files.drop_incoming(survey_id)
+
+    def remove_photos(self, survey_id: int, photo_ids: Sequence[int]) -> None:
+        """Takes photos out of a survey, with all that was found in them and said of them.
+
+        Raises:
+            StoreError: A run of the survey is in progress, or it is gone.
+        """
+        self._check_idle(survey_id, "remove the photo")
+        hashes: set[str] = set()
+        with Session(self.engine) as session:
+            self._edited(session, survey_id)
+            for some in _in_parts(photo_ids):
+                mine = (PhotoRow.survey_id == survey_id, PhotoRow.id.in_(some))
+                hashes |= set(session.scalars(select(PhotoRow.sha256).where(*mine)))
+                session.execute(delete(PhotoRow).where(*mine))
+            session.commit()
+        self.forget_unused(hashes)
 
     def leftovers(self, idle_s: float = IDLE_S) -> list[Path]:
         """Files that no survey of this database has, as a process killed at the wrong moment leaves
@@ -629,6 +651,8 @@ class SurveyStore:
         with Session(self.engine) as session:
             if worker and not self._heard(session, run_id, worker):
                 return False
+            if session.get(PhotoRow, photo_id) is None:
+                return True  # taken out of the survey meanwhile
             if facts:
                 session.execute(
                     update(PhotoRow).where(PhotoRow.id == photo_id).values(asdict(facts))
@@ -797,6 +821,8 @@ class SurveyStore:
     def rows(self, run_id: int, building: str | None = None) -> list[PriorityRow]:
         """A survey's photos as a run sees them, in the order they were entered; without ranks.
 
+        A verdict on one of several copies holds for all, those too that were read after it.
+
         Args:
             building: Only photos of this building, each a copy only of others among them.
 
@@ -804,9 +830,12 @@ class SurveyStore:
             StoreError: There is no such run.
         """
         run = self.run(run_id)
+        judged = aliased(PhotoRow)
         latest = (
-            select(VerdictRow.photo_id, func.max(VerdictRow.id).label("id"))
-            .group_by(VerdictRow.photo_id)
+            select(_copies(judged).label("copies"), func.max(VerdictRow.id).label("id"))
+            .join(judged, judged.id == VerdictRow.photo_id)
+            .where(judged.survey_id == run.survey_id)
+            .group_by("copies")
             .subquery()
         )
         found, photo, said = InspectionRow.__table__.c, PhotoRow.__table__.c, VerdictRow.__table__.c
@@ -821,7 +850,7 @@ class SurveyStore:
                 InspectionRow,
                 (InspectionRow.photo_id == PhotoRow.id) & (InspectionRow.run_id == run_id),
             )
-            .outerjoin(latest, latest.c.photo_id == PhotoRow.id)
+            .outerjoin(latest, latest.c.copies == _copies(PhotoRow))
             .outerjoin(VerdictRow, VerdictRow.id == latest.c.id)
             .where(PhotoRow.survey_id == run.survey_id)
             .order_by(PhotoRow.position)
@@ -851,6 +880,7 @@ class SurveyStore:
         """
         if verdict and verdict not in VERDICTS:
             raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}")
+        now = _now()
         with Session(self.engine) as session:
             for photo_id in photo_ids:
                 session.add(
@@ -859,7 +889,7 @@ class SurveyStore:
                         verdict=verdict,
                         note=note.strip()[:LONGEST_NOTE],
                         given_by=given_by.strip()[:LONGEST_NAME],
-                        given_at=_now(),
+                        given_at=now,
                     )
                 )
             session.commit()
@@ -870,15 +900,14 @@ class SurveyStore:
             return session.scalar(select(VerdictRow.id).limit(1)) is not None
 
     def verdicts(self, photo_id: int) -> list[Verdict]:
-        """All that was ever said of a photo, the latest first."""
-        query = (
-            select(VerdictRow).where(VerdictRow.photo_id == photo_id).order_by(VerdictRow.id.desc())
-        )
+        """All that was ever said of a photo or of its copies in the survey, the latest first."""
+        query = select(VerdictRow).where(VerdictRow.photo_id.in_(self.twins(photo_id)))
         with Session(self.engine) as session:
-            return [
+            said = [
                 Verdict(row.verdict, row.note, row.given_by, row.given_at)
-                for row in session.scalars(query)
+                for row in session.scalars(query.order_by(VerdictRow.id.desc()))
             ]
+        return list(dict.fromkeys(said))  # said of several copies at once
 
     # --- a building over time --------------------------------------------------------------
 
@@ -1053,6 +1082,13 @@ class SurveyStore:
         if not cast(CursorResult[Any], done).rowcount:
             raise _no_survey(survey_id)
 
+    def _check_idle(self, survey_id: int, wanted: str) -> None:
+        """Raises StoreError where a run of the survey is in progress."""
+        if any(
+            run.status in (RUNNING, STOPPING) and self.alive(run.id) for run in self.runs(survey_id)
+        ):
+            raise StoreError("survey", "it is being triaged", f"stop the run, then {wanted}")
+
     def _has(self, sha256: str) -> bool:
         """Whether any survey has a photo of this hash."""
         with Session(self.engine) as session:
@@ -1083,13 +1119,18 @@ class SurveyStore:
 
 _PHOTO_COLUMNS = (
     *("id", "name", "building", "sha256", "width", "height", "taken_at", "camera"),
-    *("latitude", "longitude"),
+    *("latitude", "longitude", "source_error"),
 )
 _FOUND_COLUMNS = (
     *("damage_percent", "affected_percent", "unsure", "evidence", "regions", "warnings"),
     *("method", "error"),
 )
 _VERDICT_COLUMNS = ("verdict", "note", "given_by", "given_at")
+
+
+def _copies(photo: Any) -> Any:
+    """What photos with the same bytes have in common; of its own where they are not known yet."""
+    return case((photo.sha256 != "", photo.sha256), else_=sql_cast(photo.id, String))
 
 
 def _priority_row(values: Any, run: Run) -> PriorityRow:
@@ -1117,6 +1158,7 @@ def _priority_row(values: Any, run: Run) -> PriorityRow:
         evidence=bool(values.evidence),
         regions=tuple(Region(**region) for region in values.regions or ()),
         heat_map=values.method or "",
+        lasting=bool(values.source_error),
         photo_id=values.id,
     )
 

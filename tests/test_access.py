@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, note, role_of
+from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, name_of, note, role_of
 from heritage.errors import AccessError, StoreError
 from heritage.logs import LOGS
 from heritage.surveys import SurveyStore
@@ -100,6 +100,19 @@ ANNA = {"sub": "1", "email": "Anna@Example.org", "email_verified": True, "groups
 )
 def test_roles_come_from_lists_or_a_claim(claims, settings, role):
     assert role_of(claims, settings) == role
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        (ANNA, "Anna@Example.org"),
+        (ANNA | {"email_verified": False}, "1"),
+        ({"sub": "7"}, "7"),
+        ({"email": "anna@example.org", "email_verified": False}, "unnamed"),
+    ],
+)
+def test_nobody_is_called_by_an_address_that_is_not_known_to_be_theirs(claims, name):
+    assert name_of(claims) == name
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,11 @@ def test_it_answers_although_a_card_is_garbage(tmp_path):
 def test_leftovers_are_told_and_removed_only_when_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
     with closing(SurveyStore()) as store:
+        kept = store.create_survey("Tower").id
+        store.add_upload(kept, "1.jpg", "", b"kept", "e" * 64, "jpg")
         store.files.keep(b"left by a process that was killed", "f" * 64, "jpg")
         lost = store.files.path("f" * 64, "jpg")
+        os.utime(store.files.path("e" * 64, "jpg"), (0, 0))
     os.utime(lost, (0, 0))
     main(["doctor"])
     assert "leftovers: 1 files" in capsys.readouterr().out
@@ -94,3 +97,15 @@ def test_leftovers_are_told_and_removed_only_when_asked(tmp_path, monkeypatch, c
     assert main(["doctor", "--remove-leftovers"]) == 0
     assert "removed 1 files" in capsys.readouterr().out
     assert not lost.exists()
+
+
+def test_with_another_database_than_the_folders_nothing_is_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+    with closing(SurveyStore()) as store:
+        store.add_upload(store.create_survey("Tower").id, "1.jpg", "", b"kept", "e" * 64, "jpg")
+        kept = store.files.path("e" * 64, "jpg")
+    os.utime(kept, (0, 0))
+    monkeypatch.setenv("HERITAGE_DATABASE_URL", f"sqlite:///{tmp_path}/another.sqlite3")
+    assert main(["doctor", "--remove-leftovers"]) == 1
+    assert "this database knows none of the 1 files" in capsys.readouterr().err
+    assert kept.exists()

@@ -538,6 +538,64 @@ def test_a_verdict_can_be_taken_back(store, run):
         store.give_verdict([photo], "broken")
 
 
+def test_a_verdict_on_a_photo_is_one_on_copies_that_are_read_later(store, survey):
+    for name in "abc":
+        store.add_photos(survey.id, [Source(f"{name}.jpg", "tower", f"/photos/{name}.jpg")])
+    run = store.create_run(survey.id, CARD)
+    first, copy, other = store.pending(run.id)
+    store.record(run.id, copy.id, facts("f" * 64), Finding(damage_percent=90))
+    store.give_verdict([copy.id], "sound", "a shadow", "Ana")
+    assert [row.verdict for row in store.rows(run.id)] == ["", "sound", ""]
+    before = store.state(survey.id, run.id)
+    store.record(run.id, first.id, facts("f" * 64), Finding(damage_percent=90))
+    store.record(run.id, other.id, facts("e" * 64), Finding(damage_percent=80))
+    assert store.state(survey.id, run.id) != before
+    rows = store.rows(run.id)
+    assert [row.verdict for row in rows] == ["sound", "sound", ""]
+    assert [row.verdict for row in once(rows)] == ["sound", ""]
+    assert store.verdicts(first.id) == store.verdicts(copy.id)
+    store.give_verdict(store.twins(first.id), "damaged")
+    assert [row.verdict for row in store.rows(run.id)] == ["damaged", "damaged", ""]
+    assert [said.verdict for said in store.verdicts(copy.id)] == ["damaged", "sound"]
+
+
+def test_what_is_said_of_a_photo_stays_in_its_survey(store, survey):
+    upload(store, survey, "a.jpg", b"a")
+    run = store.create_run(survey.id, CARD)
+    elsewhere = store.create_survey("Another")
+    upload(store, elsewhere, "a.jpg", b"a")
+    theirs = store.create_run(elsewhere.id, CARD)
+    (photo,) = store.pending(run.id)
+    store.give_verdict([photo.id], "damaged")
+    assert store.rows(run.id)[0].verdict == "damaged"
+    assert store.rows(theirs.id)[0].verdict == ""
+
+
+def test_a_photo_taken_out_is_gone_with_all_that_was_said_of_it(store, survey, run):
+    answered(store, run, [95, 60, 30, 5])
+    again = store.create_survey("Another")
+    upload(store, again, "shared.jpg", bytes([1]))
+    first, shared, *_ = store.pending(store.create_run(survey.id, CARD).id)
+    store.give_verdict([first.id], "damaged")
+    state = store.state(survey.id, run.id)
+    store.remove_photos(survey.id, [first.id, shared.id])
+    assert store.state(survey.id, run.id) != state
+    assert [row.photo for row in store.rows(run.id)] == ["2.jpg", "3.jpg"]
+    assert (store.run(run.id).photos, store.run(run.id).done) == (2, 2)
+    assert not store.files.path(first.sha256, "jpg").exists()
+    assert store.files.path(shared.sha256, "jpg").exists(), "another survey has it"
+    # Whoever had it in hand meanwhile goes on.
+    assert store.record(run.id, first.id, facts(first.sha256), Finding(damage_percent=1.0))
+    assert len(store.rows(run.id)) == 2
+
+
+def test_no_photo_is_taken_out_under_the_hands_of_a_worker(store, survey, run):
+    assert store.claim(run.id, worker_name())
+    with pytest.raises(StoreError, match="stop the run, then remove the photo"):
+        store.remove_photos(survey.id, [store.pending(run.id)[0].id])
+    assert len(store.rows(run.id)) == 4
+
+
 def test_the_state_changes_with_everything_the_table_shows(store, survey, run):
     states = [store.state(survey.id, run.id)]
     answered(store, run, [95, 60, 30, 5])

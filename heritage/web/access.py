@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from heritage.access import Role, Visitor, role_of
+from heritage.access import Role, Visitor, name_of, role_of
 from heritage.errors import HeritageError, StoreError
 
 
@@ -24,8 +24,7 @@ def visitor() -> Visitor:
     claims = st.user.to_dict()
     if not claims.get("is_logged_in"):
         return Visitor("", Role.NOBODY)
-    name = str(claims.get("email") or claims.get("sub") or "unnamed")
-    return Visitor(name, role_of(claims, settings.get("access", {})))
+    return Visitor(name_of(claims), role_of(claims, settings.get("access", {})))
 
 
 def may(role: Role) -> bool:

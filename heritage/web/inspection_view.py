@@ -13,9 +13,11 @@ from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError
 from heritage.figures import percent_text, size_text
-from heritage.methods import METHODS
+from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
+from heritage.priority import PriorityRow
+from heritage.surveys import Run, Survey, answers_alike
 from heritage.web.frame import plain
 from heritage.web.models import duration_text, heat_url, photo_url, scan, scan_seconds
 from heritage.web.viewer import Box, compare_viewer
@@ -23,7 +25,6 @@ from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection
-    from heritage.surveys import Survey
 
 START_OPACITY_PERCENT = 60
 
@@ -53,40 +54,54 @@ def show_inspection(photo: Photo, whole: Inspection, card: ModelCard) -> None:
         else:
             with answer:
                 show_answer(inspection, key="answer-scan")
-    _say_where_it_came_from(whole)
+    _say_where_it_came_from(whole, card)
     for warning in inspection.warnings:
         st.warning(plain(warning), icon=":material/warning:")
     opacity = st.session_state.get("opacity", START_OPACITY_PERCENT)
     _show_overlay(photo, inspection, card, opacity, detail)
 
 
-def came_from(sha256: str, survey: Survey) -> None:
-    """Tells Inspect that this photo is looked at from a survey, maybe with bands of its own."""
-    st.session_state["came_from"] = (sha256, survey)
+def came_from(row: PriorityRow, survey: Survey, run: Run) -> None:
+    """Tells Inspect that this photo is looked at from a survey, maybe with bands of its own, and
+    has it made the heat map that stands there."""
+    st.session_state["came_from"] = (row, survey, run)
+    st.session_state["checkpoint"] = run.checkpoint
+    st.session_state["detail_scan"] = row.heat_map == DETAIL_SCAN
+    if row.heat_map in METHODS:
+        st.session_state["heat_method"] = row.heat_map
 
 
 def show_way_back(photo: Photo) -> None:
     """A button to the survey that led here, where one did."""
-    survey = _survey_behind(photo.sha256)
-    if survey and st.button(
-        f"Back to {plain(survey.name)}", icon=":material/arrow_back:", type="tertiary"
-    ):
+    behind = _survey_behind(photo.sha256)
+    if not behind:
+        return
+    _, survey, _ = behind
+    if st.button(f"Back to {plain(survey.name)}", icon=":material/arrow_back:", type="tertiary"):
         st.session_state["open_survey"] = str(survey.id)
         st.switch_page("pages/2_Triage.py")
 
 
-def _survey_behind(sha256: str) -> Survey | None:
-    """The survey from which this photo is looked at."""
-    photo, survey = st.session_state.get("came_from", ("", None))
-    return survey if photo == sha256 else None
+def _survey_behind(sha256: str) -> tuple[PriorityRow, Survey, Run] | None:
+    """The row, the survey and the run from which this photo is looked at."""
+    behind: tuple[PriorityRow, Survey, Run] | None = st.session_state.get("came_from")
+    return behind if behind and behind[0].sha256 == sha256 else None
 
 
-def _say_where_it_came_from(inspection: Inspection) -> None:
-    """The band in the survey that led here, where it is another than by the usual edges."""
-    survey = _survey_behind(inspection.sha256)
-    if not survey:
+def _say_where_it_came_from(inspection: Inspection, card: ModelCard) -> None:
+    """What the survey that led here says of the photo, where that is not what is said here."""
+    behind = _survey_behind(inspection.sha256)
+    if not behind:
         return
+    row, survey, run = behind
     band = survey.thresholds.band(inspection.damage_percent)
+    if run.checkpoint != card.name or not answers_alike(run.card, card):
+        since = " before it was trained or calibrated anew" if run.checkpoint == card.name else ""
+        st.caption(
+            f"In the survey {plain(survey.name)} the photo has "
+            f"{percent_text(row.damage_percent or 0.0)}, read by {plain(run.reader)}{since}."
+        )
+        return
     if band.name != inspection.band:
         st.caption(
             f"{inspection.band} is by the usual bands; in the survey {plain(survey.name)}, whose "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from heritage.access import Role
 from heritage.bands import BANDS
 from heritage.figures import counted, percent_text
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
-from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey
+from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey, Verdict
 from heritage.web.access import may, visitor
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import band_badge, came_from
@@ -24,6 +25,7 @@ from heritage.words import nothing_hot
 
 MOST_WITH_THUMBNAILS = 200  # each weighs some 10 KB and travels on every click
 PICTURES_A_PAGE = 24
+TABLE_PX, ROW_PX, PICTURED_ROW_PX = 640, 35, 56  # at most; fewer photos leave no empty rows
 PICTURES_SHOWN = {"heat": "With heat", "photo": "Photo", "none": "No pictures"}
 NO_ANSWER = "No answer"
 NO_VERDICT = "none"
@@ -277,6 +279,7 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
     if few and small != "none":
         pictures = [thumbnail(run.id, row, heat=small == "heat") for row in shown]
         frame.insert(1, "Picture", [data_url("image/jpeg", p) if p else None for p in pictures])
+    row_px = PICTURED_ROW_PX if "Picture" in frame else ROW_PX
     key = f"table_{run.id}"
     ids = [row.photo_id for row in shown]
     chosen = st.session_state.get("chosen_photo")
@@ -287,8 +290,8 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
         frame,
         key=key,
         hide_index=True,
-        height=640,
-        row_height=56 if "Picture" in frame else None,
+        height="content" if len(shown) * row_px < TABLE_PX else TABLE_PX,
+        row_height=row_px,
         on_select=lambda: _clicked(key, ids),
         selection_mode="single-row",
         placeholder="",
@@ -300,7 +303,9 @@ def _table(shown: Sequence[PriorityRow], run: Run) -> None:
             "Affected %": st.column_config.NumberColumn(
                 format="%.1f",
                 width=80,
-                help="Share of the photo that is hot. Relative within each photo: it says where, "
+                help="Share of the photo that is hot."
+                if run.absolute
+                else "Share of the photo that is hot. Relative within each photo: it says where, "
                 "not how bad.",
             ),
             "Band": st.column_config.TextColumn(width=95),
@@ -382,9 +387,32 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
         building = st.text_input(
             "Building", row.building, max_chars=LONGEST_NAME, key=f"building_of_{row.photo_id}"
         )
-        if st.button("Move it there", key=f"move_{row.photo_id}", icon=":material/edit:"):
+        if st.button(
+            "Move it there",
+            key=f"move_{row.photo_id}",
+            icon=":material/edit:",
+            disabled=not may(Role.INSPECTOR),
+        ):
             with errors_in_words():
                 store().rename_building(survey.id, [row.photo_id], building)
+                st.rerun()
+    with st.expander("Out of this survey"):
+        st.markdown(
+            "What was found in it, and said of it, goes with it, and so does the copy kept here. "
+            "The file you gave stays where it is."
+        )
+        if st.button(
+            "Remove this photo",
+            key=f"remove_{row.photo_id}",
+            icon=":material/delete:",
+            disabled=run.unfinished or not may(Role.ADMIN),
+            help="First stop the triage." if run.unfinished else None,
+        ):
+            with errors_in_words():
+                store().remove_photos(survey.id, [row.photo_id])
+                onwards = shown[place + 1 :] or shown[:place][-1:]
+                _choose(onwards[0].photo_id if onwards else None)
+                st.toast(f"{plain(_short(row.photo))} removed", icon=":material/delete:")
                 st.rerun()
 
 
@@ -409,8 +437,7 @@ def _show_picture(survey: Survey, run: Run, row: PriorityRow) -> None:
         if st.button("Look closer", icon=":material/search:", help="Opens it on Inspect."):
             with errors_in_words():
                 keep_photo(photo_of(row))
-                came_from(row.sha256, survey)
-                st.session_state["checkpoint"] = run.checkpoint
+                came_from(row, survey, run)
                 st.switch_page("pages/1_Inspect.py")
 
 
@@ -439,9 +466,27 @@ def _show_answer(row: PriorityRow) -> None:
 
 def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> None:
     st.markdown("#### Your verdict")
-    if not may(Role.INSPECTOR):
-        st.caption("Verdicts are given by inspectors.")
-        return
+    if may(Role.INSPECTOR):
+        _ask_for_one(row, shown, place)
+    else:
+        st.caption(plain(row.note) or "Verdicts are given by inspectors.")
+    with errors_in_words():
+        earlier = store().verdicts(row.photo_id)
+        if earlier:
+            with st.expander(f"Said so far ({len(earlier)})"):
+                for said, before in zip_longest(earlier, earlier[1:]):
+                    st.markdown(_said(said, before))
+
+
+def _said(said: Verdict, before: Verdict | None) -> str:
+    taken_back = "Taken back" if before and before.verdict else "No verdict"
+    by = f" by {plain(said.given_by)}" if said.given_by else ""
+    note = f": {plain(said.note)}" if said.note else ""
+    words = WORDS.get(said.verdict, taken_back)
+    return f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note}"
+
+
+def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> None:
     who = visitor().name or st.text_input(
         "Your name",
         key="verdict_by",
@@ -466,9 +511,11 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
     onwards = st.toggle(
         "Go to the next photo after a verdict", key="verdict_onwards", persist_state="session"
     )
-    edited = row.verdict and note.strip() != row.note and given is None
-    if edited and st.button("Save the note", icon=":material/save:"):
-        given, onwards = row.verdict, False
+    if note.strip() != row.note and given is None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Save the note", icon=":material/save:"):
+                given, onwards = row.verdict, False
+            st.caption("Not kept yet; a verdict keeps it as well.")
     if given is not None:
         with errors_in_words():
             twins = store().twins(row.photo_id)
@@ -479,14 +526,6 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
             for photo_id in twins:
                 st.session_state["note_drafts"].pop(photo_id, None)
             st.rerun()
-    earlier = store().verdicts(row.photo_id)
-    if earlier:
-        with st.expander(f"Verdicts so far ({len(earlier)})"):
-            for said in earlier:
-                words = WORDS.get(said.verdict, "Taken back")
-                by = f" by {plain(said.given_by)}" if said.given_by else ""
-                note_text = f": {plain(said.note)}" if said.note else ""
-                st.markdown(f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note_text}")
 
 
 def _ask_note(row: PriorityRow) -> str:
@@ -526,10 +565,15 @@ def _badges(row: PriorityRow, *, percent: bool = True) -> str:
     if percent and row.damage_percent is not None:
         badges.append(f"**{percent_text(row.damage_percent)}**")
     if row.verdict:
-        badges.append(f":blue-badge[{ICONS[row.verdict]} {WORDS[row.verdict]}]")
+        badges.append(verdict_badge(row.verdict))
     if row.unsure:
         badges.append(":gray-badge[:material/help: Model unsure]")
     return " ".join(badges)
+
+
+def verdict_badge(verdict: str) -> str:
+    """A verdict as Markdown."""
+    return f":blue-badge[{ICONS[verdict]} {WORDS[verdict]}]"
 
 
 def _remarks(row: PriorityRow) -> str:

@@ -128,7 +128,9 @@ def worth_another_try(rows: Sequence[PriorityRow]) -> int:
     What was kept stays as it is; memory, or what could not be had, may be there.
     """
     return sum(
-        bool(row.error) and (not row.sha256 or row.error.startswith((NO_MEMORY, NO_ROOM, GONE)))
+        bool(row.error)
+        and not row.lasting
+        and (not row.sha256 or row.error.startswith((NO_MEMORY, NO_ROOM, GONE)))
         for row in rows
     )
 

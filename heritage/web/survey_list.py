@@ -20,6 +20,7 @@ from heritage.web.charts import PLAIN
 from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
+from heritage.web.priority_table import verdict_badge
 from heritage.web.survey_charts import building_over_time
 from heritage.web.survey_data import band_counts, run_title, set_going, store, thumbnail
 
@@ -174,6 +175,11 @@ def _show_course(visits: Sequence[Visit]) -> None:
         "The highest photo and the middle one of each visit. Different photos were taken on each: "
         "a line that rises is a reason to look, not a measurement of decay."
     )
+    if not all(visit.survey.visited_on for visit in visits):
+        st.caption(
+            "A survey without the date of its visit stands on the day it was entered; its Settings "
+            "take the date."
+        )
 
 
 def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, float, float]]:
@@ -187,11 +193,12 @@ def _points(visits: Sequence[Visit], field: str) -> list[tuple[date, float, floa
 
 
 def _show_visit(visit: Visit) -> None:
-    st.markdown(f"#### {visit.when.day} {visit.when:%B %Y}")
+    entered = "" if visit.survey.visited_on else "Entered "
+    st.markdown(f"#### {entered}{visit.when.day} {visit.when:%B %Y}")
     st.caption(
         f"{plain(visit.survey.name)}, {counted(len(visit.rows))}, read by {plain(visit.run.reader)}"
     )
-    for row in ranked(visit.rows, visit.survey.thresholds)[:PICTURES_A_VISIT]:
+    for row in once(ranked(visit.rows, visit.survey.thresholds))[:PICTURES_A_VISIT]:
         _show_photo(visit.run, row)
     if st.button("Open the survey", key=f"visit_{visit.survey.id}", icon=":material/folder_open:"):
         st.switch_page("pages/2_Triage.py", query_params={"survey": str(visit.survey.id)})
@@ -203,5 +210,6 @@ def _show_photo(run: Run, row: PriorityRow) -> None:
         st.image(data_url("image/jpeg", small), width=256, alt=row.photo)
     told = "not read" if row.damage_percent is None else percent_text(row.damage_percent)
     badge = band_badge(BANDS[row.band]) if row.band else ""
-    st.markdown(f"{badge} **{told}**")
+    said = verdict_badge(row.verdict) if row.verdict else ""
+    st.markdown(f"{badge} **{told}** {said}")
     st.caption(plain(row.photo.rsplit("/", 1)[-1]))

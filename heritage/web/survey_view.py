@@ -115,7 +115,7 @@ def show_survey(survey_id: int) -> None:
     elif view == PICTURES:
         show_pictures(survey, run, rows)
     elif view == CHARTS:
-        _show_charts(rows, survey)
+        _show_charts(rows, survey, run)
     elif view == VERDICTS:
         _show_agreement(survey, run, rows)
     elif view == RUNS:
@@ -258,7 +258,10 @@ def _show_end(run: Run, rows: Sequence[PriorityRow]) -> None:
             st.rerun()
         again = worth_another_try(rows)
         if again and st.button(
-            f"Try again to read {again}", icon=":material/refresh:", type="tertiary"
+            f"Try again to read {again}",
+            icon=":material/refresh:",
+            type="tertiary",
+            disabled=not may(Role.INSPECTOR),
         ):
             store().retry_failed(run.id)
             set_going()
@@ -283,7 +286,7 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         for name, band in BANDS.items()
     ]
     for title, count in (
-        ("Your verdicts", sum(bool(row.verdict) for row in rows)),
+        ("Your verdicts", sum(bool(row.verdict) for row in photos)),
         ("Duplicates", sum(bool(row.duplicate_of) for row in rows)),
         ("Not readable", sum(bool(row.error) for row in rows)),
     ):
@@ -292,7 +295,7 @@ def _show_counts(rows: Sequence[PriorityRow], survey: Survey) -> None:
     st.markdown(" &emsp; ".join(lines))
 
 
-def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
+def _show_charts(rows: Sequence[PriorityRow], survey: Survey, run: Run) -> None:
     answered = [row for row in once(rows) if row.damage_percent is not None]
     if not answered:
         st.info("The charts fill as photos are read.", icon=":material/bar_chart:")
@@ -303,7 +306,8 @@ def _show_charts(rows: Sequence[PriorityRow], survey: Survey) -> None:
         st.plotly_chart(damage_histogram(answered, survey.thresholds), config=PLAIN)
         st.markdown("#### Damage % and affected area")
         st.plotly_chart(affected_scatter(answered), config=PLAIN)
-        st.caption("Affected area is relative within each photo: it says where, not how bad.")
+        if not run.absolute:
+            st.caption("Affected area is relative within each photo: it says where, not how bad.")
     with right:
         st.markdown("#### Bands by building")
         st.plotly_chart(bands_per_building(answered), config=PLAIN)
@@ -327,13 +331,29 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
     threshold = survey.thresholds.high_percent
     counts = agreement(rows, threshold)
     total = sum(counts.values())
-    if not total:
+    if total:
+        _show_where_they_agree(rows, threshold, counts)
+    elif any(row.verdict for row in rows):
+        st.info(
+            "No photo that has been read was found damaged or sound yet; only these are compared "
+            "with the model.",
+            icon=":material/gavel:",
+        )
+    else:
         st.info(
             "Nobody has said yet what these photos show. Open one in **Table** and press **D** "
             "(damaged), **S** (sound) or **U** (unsure).",
             icon=":material/gavel:",
         )
-        return
+    if any(row.verdict for row in rows) or store().has_verdicts():
+        _show_proposal(survey, rows)
+        _show_learning(survey, run, rows)
+
+
+def _show_where_they_agree(
+    rows: Sequence[PriorityRow], threshold: float, counts: dict[str, int]
+) -> None:
+    total = sum(counts.values())
     differing = [row for row in judged(rows) if answer_at(row, threshold) != row.verdict]
     left, right = st.columns((2, 3), gap="large")
     with left:
@@ -371,7 +391,9 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             )
         else:
             st.caption("Nowhere.")
-    _show_proposal(survey, rows)
+
+
+def _show_learning(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> None:
     st.markdown("#### Learn from them")
     st.markdown(
         "Photos you found damaged or sound are labels. Train a backbone on them here, or take them "
@@ -385,6 +407,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
     from heritage.handover import LARGEST_ZIP_BYTES
 
     size = labelled_bytes(survey, run)
+    labelled = any(row.verdict in (DAMAGED, SOUND) and not row.error for row in rows)
     with st.container(horizontal=True):
         if st.button("Train on all verdicts", icon=":material/model_training:"):
             with errors_in_words():
@@ -397,7 +420,7 @@ def _show_agreement(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> No
             "application/zip",
             on_click="ignore",
             icon=":material/folder_zip:",
-            disabled=size > LARGEST_ZIP_BYTES,
+            disabled=size > LARGEST_ZIP_BYTES or not labelled,
         )
     if size > LARGEST_ZIP_BYTES:
         st.caption(
@@ -476,7 +499,7 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
         st.dataframe(
             pd.DataFrame(
                 {
-                    "Backbone": [run.card.title for run in runs],
+                    "Backbone": [run.reader for run in runs],
                     "Started": [run.created_at for run in runs],
                     "State": [run.status for run in runs],
                     "Photos": [run.done for run in runs],
@@ -539,7 +562,7 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
     before = {row.photo_id: row for row in rows_of(survey, finished[left])}
     pairs = [
         (before[row.photo_id], row)
-        for row in rows_of(survey, finished[right])
+        for row in once(rows_of(survey, finished[right]))
         if row.photo_id in before
         and row.damage_percent is not None
         and before[row.photo_id].damage_percent is not None
@@ -585,9 +608,22 @@ def _offer_removal(runs: Sequence[Run]) -> None:
         if st.button(
             "Remove what it found", icon=":material/delete:", disabled=not may(Role.ADMIN)
         ):
+            _confirm_removal(by_id[chosen])
+
+
+@st.dialog("Remove a run?")
+def _confirm_removal(run: Run) -> None:
+    st.markdown(
+        f"What **{plain(run_title(run))}** found in {counted(run.done)} goes; it took "
+        f"{_duration(run.seconds)}. Photos and verdicts stay."
+    )
+    with st.container(horizontal=True):
+        if st.button("Remove it", type="primary", icon=":material/delete:"):
             with errors_in_words():
-                store().delete_run(chosen)
+                store().delete_run(run.id)
                 st.rerun()
+        if st.button("Keep it"):
+            st.rerun()
 
 
 # --- the way out -----------------------------------------------------------------------------
@@ -736,7 +772,15 @@ def _rename_buildings(survey: Survey, rows: Sequence[PriorityRow]) -> None:
         },
     )
     st.caption("Photos of one building in several surveys are compared under **Surveys**.")
-    changed = edited[edited["Building"].fillna("") != edited["Folder"]]
+    called = edited["Building"].fillna("").str.strip()
+    changed = edited[called != edited["Folder"]]
+    for name, folders in edited.groupby(called)["Folder"]:
+        if len(folders) > 1:
+            together = " and ".join(plain(folder or "no building") for folder in folders)
+            st.caption(
+                f"{together} become one building, {plain(name) or 'none'}; only photo by photo "
+                "could they be told apart again."
+            )
     if len(changed) and st.button("Rename", icon=":material/edit:"):
         for old, new in zip(changed["Folder"], changed["Building"].fillna(""), strict=True):
             ids = [row.photo_id for row in rows if row.building == old]

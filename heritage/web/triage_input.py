@@ -21,6 +21,7 @@ from heritage.figures import counted
 from heritage.photos import SUFFIXES, open_photo
 from heritage.sources import (
     below_root,
+    is_hidden,
     list_folder,
     list_zip,
     natural_key,
@@ -191,7 +192,9 @@ def show_budget(card: ModelCard, photos: int) -> None:
 
 def _how_many(given: Sequence[UploadedFile]) -> int:
     """Photos that were dropped; those in an archive are not counted yet."""
-    return sum(not upload.name.lower().endswith(".zip") for upload in given)
+    return sum(
+        not upload.name.lower().endswith(".zip") for upload in given if not is_hidden(upload.name)
+    )
 
 
 def _enter(
@@ -266,7 +269,10 @@ def _read_added(survey: Survey, added: int) -> int:
 
 def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFile]) -> int:
     added = 0
-    given = sorted(given, key=lambda upload: natural_key(upload.name))
+    seen = [upload for upload in given if not is_hidden(upload.name)]
+    if len(seen) < len(given):
+        st.toast(f"{counted(len(given) - len(seen), 'hidden file')} left out")
+    given = sorted(seen, key=lambda upload: natural_key(upload.name))
     bar = st.progress(0.0, f"Keeping {counted(len(given), 'file')} …")
     try:
         for number, upload in enumerate(given, start=1):
