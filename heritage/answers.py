@@ -27,6 +27,7 @@ from pyarrow.fs import FileSelector, FileType
 from heritage.buckets import Place, patiently
 from heritage.cards import ModelCard, card_from_values
 from heritage.errors import StoreError, first_line
+from heritage.methods import DETAIL_SCAN
 from heritage.overlays import Region
 from heritage.priority import PriorityRow, with_relatives
 from heritage.sources import natural_key
@@ -157,7 +158,10 @@ class Answers:
             for number, row in enumerate(ordered)
             if row["sha256"]
         ]
-        return with_relatives([_priority_row(i, row) for i, row in enumerate(ordered)], hashes)
+        asked = self._request()
+        points = asked is not None and asked.detail and bool(asked.card.pointing)
+        rows = [_priority_row(number, row, points) for number, row in enumerate(ordered)]
+        return with_relatives(rows, hashes)
 
     def doubled(self) -> int:
         """How many rows are there once too often."""
@@ -274,9 +278,10 @@ def _place(row: dict[str, Any]) -> tuple[list, str]:
     return natural_key(row["key"]), row["key"]
 
 
-def _priority_row(number: int, row: dict[str, Any]) -> PriorityRow:
+def _priority_row(number: int, row: dict[str, Any], points: bool) -> PriorityRow:
     shared = set(row) & set(PriorityRow.__dataclass_fields__)
     values = {name: row[name] for name in shared}
     values["regions"] = tuple(Region(**region) for region in row["regions"])
     values["warnings"] = tuple(row["warnings"])
-    return PriorityRow(**values, photo_id=number)
+    absolute = points and row["heat_map"] == DETAIL_SCAN
+    return PriorityRow(**values, absolute=absolute, photo_id=number)

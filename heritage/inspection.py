@@ -28,7 +28,7 @@ from heritage.overlays import HOT_THRESHOLD, Region, affected_percent, coarsened
 from heritage.photos import Photo, open_photo
 from heritage.quality import photo_warnings
 from heritage.scanning import at_levels, plan_scan, scan
-from heritage.words import NO_MEMORY, SAVE_MEMORY
+from heritage.words import NO_MEMORY, PASSED_OVER, SAVE_MEMORY
 
 HEAT = ("grid", "first_stage", "whole")  # not in the JSON
 CELL_PX = 48  # of the heat map that regions and the affected area are read off; it is smooth
@@ -39,10 +39,6 @@ REGION_CELLS = 64  # along the long side, for the regions of a detail scan
 POINTING_COST = 1.3  # of a tile against an inspection of its size
 LARGE_PIXELS = 32_000_000  # photos above it are made ready for a scan one at a time
 DECODE_S_PER_MP = 0.04  # decoding and reducing, roughly; the tiles are what takes time
-PASSED_OVER = (
-    "Close by, the detail scan finds places that damage % of the whole photo passes over; "
-    "look at them."
-)
 _one_at_a_time = Lock()
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from heritage.bands import SOUND as SOUND_BAND
 from heritage.bands import BandThresholds
 from heritage.duplicates import CLOSE_BITS
 from heritage.overlays import Region
+from heritage.words import PASSED_OVER
 
 DAMAGED, SOUND, UNSURE = "damaged", "sound", "unsure"
 VERDICTS = (DAMAGED, SOUND, UNSURE)
@@ -46,6 +48,7 @@ class PriorityRow:
         evidence: False when nothing in the photo speaks for damage.
         regions: Hot areas in photo pixels, hottest first.
         heat_map: How the heat map was made, `grad_cam` or `detail_scan`; empty without one.
+        absolute: Whether heat means the same in every photo, not within this one only.
         lasting: Whether the error was known when the photo was entered, so that no other try helps.
         photo_id: Key in the store.
     """
@@ -76,25 +79,34 @@ class PriorityRow:
     evidence: bool = False
     regions: tuple[Region, ...] = ()
     heat_map: str = ""
+    absolute: bool = False
     lasting: bool = False
     photo_id: int = field(default=0, compare=False)
 
 
 def ranked(rows: Iterable[PriorityRow], thresholds: BandThresholds) -> list[PriorityRow]:
-    """`rows` in order of urgency with `rank` and `band` filled in.
+    """`rows` in order of urgency with `rank` and `band` filled in, and warned of where a photo is
+    called sound although places were found in it.
 
     A verdict outranks the model: photos found damaged come first, those found sound last, the
     rest between them; within each by damage %. Photos without an answer follow those found
     sound, errors at the very end. Equal photos keep the order they came in.
     """
     return [
-        replace(
-            row,
-            rank=rank,
-            band="" if row.damage_percent is None else thresholds.band(row.damage_percent).name,
-        )
+        _banded(replace(row, rank=rank), thresholds)
         for rank, row in enumerate(sorted(rows, key=_urgency), start=1)
     ]
+
+
+def _banded(row: PriorityRow, thresholds: BandThresholds) -> PriorityRow:
+    if row.damage_percent is None:
+        return replace(row, band="")
+    band = thresholds.band(row.damage_percent)
+    warnings = row.warnings
+    if row.absolute:  # what was kept was said by the usual bands
+        warnings = tuple(warning for warning in warnings if warning != PASSED_OVER)
+        warnings += (PASSED_OVER,) if row.evidence and band is SOUND_BAND else ()
+    return replace(row, band=band.name, warnings=warnings)
 
 
 def _urgency(row: PriorityRow) -> tuple[int, float]:

@@ -33,6 +33,7 @@ from sqlalchemy.orm import Session, aliased
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
 from heritage.errors import PhotoError, StoreError
+from heritage.methods import DETAIL_SCAN
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, with_relatives
 from heritage.processes import lives_here
@@ -1158,6 +1159,7 @@ def _priority_row(values: Any, run: Run) -> PriorityRow:
         evidence=bool(values.evidence),
         regions=tuple(Region(**region) for region in values.regions or ()),
         heat_map=values.method or "",
+        absolute=run.absolute and values.method == DETAIL_SCAN,
         lasting=bool(values.source_error),
         photo_id=values.id,
     )

@@ -11,6 +11,12 @@ NO_ROOM = "the photo does not fit into memory"
 SAVE_MEMORY = "close other programs, or save a smaller copy"
 GONE = "the kept photo is gone from this computer"
 
+# The warning beside a photo that is called sound, where a head that points has found places.
+PASSED_OVER = (
+    "Close by, the detail scan finds places that damage % of the whole photo passes over; "
+    "look at them."
+)
+
 
 def nothing_hot(method: str) -> str:
     """What an empty heat map says.

@@ -15,10 +15,11 @@ from heritage.backbones import BACKBONES, get_backbone
 from heritage.checkpoints import load_checkpoint, save_pointer
 from heritage.errors import PhotoError
 from heritage.exports import encode_jpeg, encode_png
-from heritage.inspection import PASSED_OVER, found_in
+from heritage.inspection import found_in
 from heritage.photos import Photo, open_photo
 from heritage.pointing import PointingHead, tap_points
 from heritage.scanning import CELL_PX, MAX_PIXELS, at_levels, plan_scan, scan
+from heritage.words import PASSED_OVER
 
 MOBILE = get_backbone("mobilenet_v2")
 SIZES = [(6000, 4000), (4000, 6000), (224, 224), (300, 1111), (33, 600), (1023, 767), (449, 448)]
