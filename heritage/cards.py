@@ -178,6 +178,7 @@ def _check_types(card: ModelCard) -> None:
     for value, kind in (
         (card.sha256, str),
         (card.parameters, int),
+        (card.input_size_px, int),
         (card.licence, str),
         (card.command, str),
         (card.created, str),
@@ -243,6 +244,7 @@ def _check_types(card: ModelCard) -> None:
             _check_number(figures["seconds_a_photo"])
             if figures["seconds_a_photo"] <= 0:
                 raise ValueError("its scan takes no time")
+    _check_number(card.data.get("without_building", 0))
     _check_number(card.heat_maps.get("n", 0))
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:

@@ -200,6 +200,13 @@ def _trained_anew(name: str) -> CheckpointError:
     )
 
 
+def check_free(name: str, folder: Path) -> None:
+    """Raises a CheckpointError where `folder` holds a checkpoint of this name."""
+    if any((folder / f"{name}{end}").exists() for end in (".json", ".safetensors")):
+        reason = f"{folder.name} holds a checkpoint of this name"
+        raise CheckpointError(name, reason, "choose a --name or --overwrite it")
+
+
 def check_writable(folder: Path) -> None:
     """Finds out before hours of work, not after, that what it makes has nowhere to go.
 

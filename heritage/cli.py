@@ -328,7 +328,8 @@ def _expanded(photos: list[str]) -> list[str]:
     return [
         path
         for given in photos
-        for path in (Path(given).exists() and [given]) or sorted(glob.glob(given)) or [given]  # noqa: PTH207
+        # Unlike pathlib's, this `exists` holds for folders that one may not enter, too.
+        for path in (os.path.exists(given) and [given]) or sorted(glob.glob(given)) or [given]  # noqa: PTH110, PTH207
     ]
 
 
@@ -579,27 +580,33 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     if options.update_cards:
         check_writable(options.weights)
     results = {}
+    status = OK
     for name in names:
-        card = evaluate(
-            name,
-            options.data,
-            options.weights,
-            recalibrate=options.update_cards,
-            heat_map_photos=options.heat_maps,
-            speed=options.speed,
-        )
+        try:
+            card = evaluate(
+                name,
+                options.data,
+                options.weights,
+                recalibrate=options.update_cards,
+                heat_map_photos=options.heat_maps,
+                speed=options.speed,
+            )
+            if options.update_cards:
+                update_card(card, made, options.weights)
+        except CheckpointError as error:  # the others can still be scored
+            status = _complain(error)
+            continue
         results[name] = dict(card.metrics)
         if options.heat_maps:
             results[name]["heat_maps"] = card.heat_maps
         if options.speed:
             results[name]["speed"] = card.speed
-        if options.update_cards:
-            update_card(card, made, options.weights)
         if not options.json:
-            _print_metrics(card)
+            asked = [name for name in ("heat_maps", "speed") if not getattr(options, name)]
+            _print_metrics(replace(card, **{name: {} for name in asked}))
     if options.json:
         print(json.dumps(results, indent=2))
-    return OK
+    return status
 
 
 def _print_metrics(card: ModelCard) -> None:
@@ -628,7 +635,8 @@ def _portable_command(given: list[str]) -> str:
         if ("/" in value or "\\" in value) and "--licence" not in (flag, before):
             value = Path(value).name
         parts.append(flag + equals + value)
-    return "python -m heritage " + shlex.join(parts)
+    command = "python -m heritage " + shlex.join(parts)
+    return command.encode(errors="replace").decode()  # what is no text cannot stand in a card
 
 
 def _complain(error: HeritageError) -> int:

@@ -259,7 +259,13 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 
 def _check_writable(options: argparse.Namespace) -> None:
     """Finds out before hours of work, not after, that a file has nowhere to go."""
+    taken = {Path(source).resolve() for source in options.sources}
     for path in _outputs(options):
+        if path.resolve() in taken:
+            raise StoreError(
+                str(path), "photos are read from this file, or it is named twice", "name another"
+            )
+        taken.add(path.resolve())
         folder = path.resolve().parent
         try:
             if path.is_dir() or not folder.is_dir():

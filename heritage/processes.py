@@ -74,10 +74,10 @@ def process_stamp(process: int) -> str:
         return ""
 
 
-def worker_name() -> str:
-    """Names this process among those of all computers that share a folder or a database:
-    computer, number, and which of the processes of that number."""
-    return _worker_name(os.getpid())
+def worker_name(process: int | None = None) -> str:
+    """Names a process, by default this one, among those of all computers that share a folder or a
+    database: computer, number, and which of the processes of that number."""
+    return _worker_name(process or os.getpid())
 
 
 @cache  # it is asked for with every photo; a forked process has another number

@@ -87,6 +87,11 @@ class TrainingConfig:
             ("epochs", self.epochs >= 1, "choose 1 or more"),
             ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
             ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            ("weight_decay", self.weight_decay >= 0, "choose 0 or more"),
+            ("patience", self.patience >= 0, "choose 0 or more"),
+            ("jitter", 0 <= self.jitter <= 1, "choose a share from 0 to 1"),
+            ("rotation_degrees", 0 <= self.rotation_degrees <= 180, "choose 0 to 180"),
+            ("seed", self.seed >= 0, "choose 0 or more"),
             (
                 "crop_side_px",
                 self.crop_side_px == 0 or self.crop_side_px >= 64,
@@ -185,3 +190,21 @@ class PointingConfig:
     side_px: int = 256
     seed: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, fine, advice in (
+            ("steps", self.steps >= 1, "choose 1 or more"),
+            ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares views"),
+            ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
+            ("weight_decay", self.weight_decay >= 0, "choose 0 or more"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "choose a share from 0, below 1"),
+            ("side_px", self.side_px >= 64, "choose 64 or more"),
+            ("seed", self.seed >= 0, "choose 0 or more"),
+            ("workers", self.workers >= 0, "choose 0 or more"),
+            *(
+                (name, 0 <= getattr(self, name) <= 1, "choose a share from 0 to 1")
+                for name in ("damaged_share", "painted_share", "harmless_share", "shadow_share")
+            ),
+        ):
+            if not fine:
+                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)

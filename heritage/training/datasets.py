@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from heritage.errors import DatasetError, PhotoError, one_line
+from heritage.figures import counted
 from heritage.photos import SUFFIXES, open_photo
 from heritage.training.augmentation import Views
 
@@ -35,6 +37,7 @@ class Sample:
         split: `train`, `validation`, or the name of a held-out set.
         source: Collection the photo came from; figures are also reported per source.
         group: Building, scene or frame; a group never crosses splits.
+        lone: Whether nothing tells which building it shows; its group is its content then.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class Sample:
     split: str = TRAIN
     source: str = ""
     group: str = ""
+    lone: bool = False
 
 
 def read_samples(data: Path) -> list[Sample]:
@@ -53,13 +57,19 @@ def read_samples(data: Path) -> list[Sample]:
     a folder that contains `manifest.csv` is read through it.
 
     Raises:
-        DatasetError: No photos, an unknown label, or a missing column or file.
+        DatasetError: No photos, an unknown label, a missing column or file, or one that cannot be
+            opened.
     """
-    manifest = data / "manifest.csv" if data.is_dir() else data
-    if manifest.is_file():
-        return _read_manifest(manifest)
-    if data.is_dir():
-        return _read_class_folders(data)
+    try:
+        manifest = data / "manifest.csv" if data.is_dir() else data
+        if manifest.is_file():
+            return _read_manifest(manifest)
+        if data.is_dir():
+            return _read_class_folders(data)
+    except OSError as error:
+        raise DatasetError(
+            str(data), f"it cannot be read ({error.strerror})", "check the path and the permissions"
+        ) from error
     raise DatasetError(str(data), "there is no such folder or manifest", "check the path")
 
 
@@ -162,10 +172,22 @@ def _lot(text: str) -> float:
 
 def read_unlabelled(folder: Path) -> list[Sample]:
     """Photos below `folder` for a teacher to label; their folder names say nothing of damage."""
-    paths = _photo_files(folder)
+    try:
+        paths = _photo_files(folder)
+    except OSError as error:
+        raise DatasetError(
+            str(folder), f"it cannot be read ({error.strerror})", "check the permissions"
+        ) from error
     if not paths:
         raise DatasetError(str(folder), "it holds no photos", "check the path")
     return [Sample(path, float("nan"), source="unlabelled", group=path.stem) for path in paths]
+
+
+def without_labelled(unlabelled: Sequence[Sample], labelled: Iterable[Sample]) -> list[Sample]:
+    """The unlabelled photos but those whose bytes are also labelled: what is held out must not be
+    learned from by another way."""
+    known = {_content(sample.path) for sample in labelled}
+    return [sample for sample in unlabelled if _content(sample.path) not in known]
 
 
 def count_by(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
@@ -173,6 +195,14 @@ def count_by(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
     counts = Counter((s.split, CLASSES[int(s.label)]) for s in samples if s.label == s.label)
     splits = sorted({split for split, _ in counts})
     return {split: {name: counts[split, name] for name in CLASSES} for split in splits}
+
+
+def no_building_text(lone: int) -> str:
+    """What it means for the figures that so many photos are of no known building."""
+    return (
+        f"Nothing tells which building {counted(lone)} of the labelled ones showed: photos of one "
+        "building may be both among those learned from and those kept aside, which flatters."
+    )
 
 
 def sampling_weights(samples: Sequence[Sample], painted_share: float = 0.0) -> Tensor:
@@ -284,13 +314,15 @@ def _read_manifest(path: Path) -> list[Sample]:
             raise DatasetError(
                 path.name, f"line {number}: no file {one_line(row['path'])}", "mend the path"
             )
+        group = _composed(row.get("group") or "")
         samples.append(
             Sample(
                 file,
                 float(CLASSES.index(row["label"])),
                 row.get("split") or TRAIN,
-                row.get("source") or "",
-                row.get("group") or _content(file),
+                _composed(row.get("source") or ""),
+                group or _content(file),
+                lone=not group,
             )
         )
     if not samples:
@@ -311,8 +343,10 @@ def _read_class_folders(folder: Path) -> list[Sample]:
         home = folder / name
         for path in _photo_files(home):
             inner = path.relative_to(home).parts[:-1]
-            group = inner[0] if inner else _content(path)  # whatever is deeper is of that building
-            samples.append(Sample(path, float(label), source=folder.name, group=group))
+            # Whatever is deeper is of that building.
+            group = _composed(inner[0]) if inner else _content(path)
+            source = _composed(folder.name)
+            samples.append(Sample(path, float(label), TRAIN, source, group, lone=not inner))
     if not samples:
         raise DatasetError(
             str(folder),
@@ -320,6 +354,11 @@ def _read_class_folders(folder: Path) -> list[Sample]:
             "make these two subfolders, or a manifest.csv",
         )
     return samples
+
+
+def _composed(name: str) -> str:
+    """One spelling of a name, as Macs write letters with accents in two parts."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _content(path: Path) -> str:
@@ -333,9 +372,17 @@ def _content(path: Path) -> str:
 
 def _photo_files(folder: Path) -> list[Path]:
     suffixes = {f".{suffix}" for suffix in SUFFIXES}
-    return sorted(
+    found = sorted(
         path
         for path in folder.rglob("*")
         # macOS leaves files like ._tower.jpg, which are no photos.
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DatasetError(
+                str(path), "its name is not in a form we can keep", "give it another name"
+            ) from None
+    return found

@@ -403,9 +403,9 @@ class _Run:
         left = asdict(TrainingConfig()) | json.loads(notes["config"])  # of an earlier version, too
         if left != asdict(self.config) or notes["photos"] != photos:
             raise TrainingError(
-                str(self.run_dir),
-                "it holds a run with other settings or other photos",
-                "repeat its settings, choose another --run folder, or add --restart",
+                self.run_dir.name,
+                "it was begun with other settings or other photos",
+                "repeat these, or discard it and begin anew (in a shell: --restart)",
             )
         for part, module in self._modules():
             module.load_state_dict(_below(f"{part}.", tensors))
@@ -425,7 +425,9 @@ class _Run:
             return _read(path) if path.exists() else None
         except (SafetensorError, OSError) as error:
             raise TrainingError(
-                str(path), f"it cannot be read ({error})", "add --restart to begin anew"
+                self.run_dir.name,
+                f"what it has learned cannot be read ({error})",
+                "discard it and begin anew (in a shell: --restart)",
             ) from error
 
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
@@ -492,7 +494,9 @@ def _fingerprint(samples: list[Sample]) -> str:
 
 def _diverged(config: TrainingConfig) -> TrainingError:
     return TrainingError(
-        config.backbone, "the loss is no longer a number", "lower --learning-rate and --restart"
+        config.backbone,
+        "the loss is no longer a number",
+        "begin anew with a lower learning rate (in a shell: --learning-rate, --restart)",
     )
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from heritage.training.config import STATE, EpochRecord, Step, TrainingConfig
 EVENTS = logging.getLogger(__name__)
 JOB, PROGRESS, LOCK, LOG = "job.json", "progress.json", "running.lock", "log.txt"
 STOPPED = "stopped-by-user"
+STARTING = "starting"
 FILES = (JOB, PROGRESS, LOG, STOPPED, f"{JOB}.partial", f"{PROGRESS}.partial")
 ENDED_UNEXPECTEDLY = "it ended unexpectedly; what finished epochs learned is kept"
 SECONDS_BETWEEN_WRITES = 1.0
@@ -51,7 +52,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        phase: `reading`, `training`, `scoring` or `done`.
+        phase: `starting`, `reading`, `training`, `scoring`, `done` or `failed`.
         epoch: The epoch in progress, from 1.
         epochs: Epochs there will be at most.
         step: Batches done in this epoch.
@@ -137,7 +138,9 @@ class Job:
 
     def status(self) -> Status:
         """Whether it runs, was stopped, failed, or is done."""
-        if is_running(self.folder):
+        progress = self.progress()
+        starting = progress.phase == STARTING and lives_here(progress.worker)
+        if starting or is_running(self.folder):
             return "running"
         progress = self.progress()
         if progress.phase == "done":
@@ -156,19 +159,20 @@ class Job:
         Raises:
             TrainingError: It runs already, or the process cannot be started.
         """
-        if is_running(self.folder):
+        if self.status() == "running":
             raise TrainingError(self.name, "this run is in progress", "stop it first")
-        progress = self.progress()
+        before = self.progress()
+        begun = Progress(phase=STARTING, history=before.history, seconds=before.seconds)
         try:
-            _write_progress(
-                self.folder, Progress(history=progress.history, seconds=progress.seconds)
-            )
+            _write_progress(self.folder, begun)
             (self.folder / STOPPED).unlink(missing_ok=True)
             with (self.folder / LOG).open("ab") as log:
                 _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
                 process = start_apart(
                     ["-m", "heritage", *self.arguments, f"--run={self.folder}"], log
                 )
+            # It loads its libraries for some seconds before it holds the run and tells of itself.
+            _write_progress(self.folder, replace(begun, worker=worker_name(process.pid)))
         except OSError as error:
             raise TrainingError(
                 self.name, f"it cannot be started ({error.strerror})", "try again"
@@ -184,7 +188,7 @@ class Job:
             TrainingError: It belongs to somebody else, or runs on another computer.
         """
         worker = self.progress().worker
-        if not worker or not is_running(self.folder):
+        if not worker or self.status() != "running":
             return
         host, process, _ = named(worker)
         here = lives_here(worker)
@@ -214,7 +218,7 @@ class Job:
         """
         from heritage.training.run import remove_run
 
-        if is_running(self.folder):
+        if self.status() == "running":
             raise TrainingError(self.name, "this run is in progress", "stop it first")
         for name in (*FILES, LOCK):
             (self.folder / name).unlink(missing_ok=True)

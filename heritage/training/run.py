@@ -17,6 +17,7 @@ from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
 from heritage.checkpoints import (
     Checkpoint,
+    check_free,
     check_writable,
     load_checkpoint,
     round_as_stored,
@@ -35,9 +36,11 @@ from heritage.training.datasets import (
     PhotoCache,
     Sample,
     count_by,
+    no_building_text,
     read_samples,
     read_unlabelled,
     with_validation,
+    without_labelled,
 )
 from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import (
@@ -106,12 +109,11 @@ def train(
     name = name or config.backbone
     run_dir = run_dir or Path("runs") / name
     check_name(name)
+    check_writable(out)
     # What this very run was about to write when it was cut off is not in its way.
     mine = overwrite or (run_dir / SAVING).exists()
-    if not mine and any((out / f"{name}{end}").exists() for end in (".json", ".safetensors")):
-        raise TrainingError(
-            name, f"{out.name} holds a checkpoint of this name", "choose a --name or --overwrite it"
-        )
+    if not mine:
+        check_free(name, out)
     if config.prune_of and not config.teacher:
         config = replace(config, teacher=config.prune_of)
     if unlabelled and not config.teacher:
@@ -130,11 +132,10 @@ def train(
     whole = _whole(config, out) if config.prune_of else None
     if config.teacher and config.teacher != config.prune_of:
         load_named(config.teacher, out)
-    check_writable(out)
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
-    extra = read_unlabelled(unlabelled) if unlabelled else []
+    extra = without_labelled(read_unlabelled(unlabelled), samples) if unlabelled else []
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
@@ -165,6 +166,9 @@ def train(
     }
     if extra:
         data_note["unlabelled"] = len(extra)
+    lone = sum(sample.lone for sample in samples)
+    if lone:
+        data_note["without_building"] = lone
     card = ModelCard(
         name=name,
         backbone=config.backbone,
@@ -179,7 +183,7 @@ def train(
         },
         data=data_note,
         licence=licence or "Yours: trained on your own photos",
-        limits=LIMITS,
+        limits=(*LIMITS, no_building_text(lone)) if lone else LIMITS,
         command=command,
         created=datetime.now(UTC).date().isoformat(),
     )
@@ -189,6 +193,8 @@ def train(
     card = replace(
         score(model, card, samples, cache), comparison=compare(model, rivals, samples, cache)
     )
+    if not mine:
+        check_free(name, out)  # another may have made one meanwhile
     (run_dir / SAVING).touch()
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)

@@ -188,9 +188,10 @@ def _show_card(card: ModelCard) -> None:
         counts = card.data.get("photos", {}).get("train", {})
         unlabelled = card.data.get("unlabelled", 0)
         more = f", and {unlabelled:,} photos without labels from a teacher" if unlabelled else ""
+        sources = ", ".join(plain(source) for source in card.data.get("sources", []) if source)
         st.markdown(
-            f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos "
-            f"from {', '.join(plain(source) for source in card.data.get('sources', []))}{more}."
+            f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos"
+            f"{f' from {sources}' if sources else ''}{more}."
         )
         st.markdown("#### What it cannot see")
         st.markdown("\n".join(f"- {plain(limit)}" for limit in card.limits))

@@ -20,7 +20,16 @@ from heritage.figures import counted, interval_text
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
-from heritage.training.jobs import LOG, Job, Progress, Status, list_jobs, runs_dir, start
+from heritage.training.jobs import (
+    LOG,
+    STARTING,
+    Job,
+    Progress,
+    Status,
+    list_jobs,
+    runs_dir,
+    start,
+)
 from heritage.web.access import may
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
@@ -162,7 +171,8 @@ def _samples(path: str) -> list[Sample]:
 def _show_counts(samples: list[Sample]) -> None:
     from heritage.training.datasets import CLASSES, TRAIN, count_by
 
-    buildings = len({sample.group for sample in samples})
+    buildings = len({sample.group for sample in samples if not sample.lone})
+    lone = sum(sample.lone for sample in samples)
     with st.container(horizontal=True, gap="large"):
         for label, name in reversed(list(enumerate(CLASSES))):
             photos = sum(sample.label == label for sample in samples)
@@ -177,6 +187,13 @@ def _show_counts(samples: list[Sample]) -> None:
             f"With only {min(counts)} training photos of one class the result will be a guess. "
             f"Some {FEW_PHOTOS} of either kind are a beginning; a few hundred, from several "
             "buildings, make it useful.",
+            icon=":material/warning:",
+        )
+    if lone:
+        st.warning(
+            f"Of {counted(lone)} nothing tells which building they show: one building may be both "
+            "among the photos learned from and those kept aside, and the figures will flatter. Put "
+            "the photos of each building into a folder of its own.",
             icon=":material/warning:",
         )
     if max(counts) > LOPSIDED * max(1, min(counts)):
@@ -514,7 +531,7 @@ def _controls(job: Job, status: Status) -> None:
 def _where(progress: Progress) -> str:
     if progress.phase == "scoring":
         return "Scoring it on photos that it has not learned from …"
-    if progress.phase == "reading":
+    if progress.phase in (STARTING, "reading"):
         if not progress.photos:
             return "Starting …"
         return f"Reading photos … {progress.photos:,} of {progress.photos_in_all:,}"
@@ -545,10 +562,11 @@ def _show_result(job: Job) -> None:
         st.caption("Its checkpoint has been removed since.")
         return
     figures = card.metrics.get("validation", {})
+    aside = "kept aside" if card.data.get("without_building") else "of buildings kept aside"
     told, matrix = st.columns(2)
     with told:
         st.markdown(
-            f"On {figures.get('n', 0)} photos of buildings kept aside: balanced accuracy "
+            f"On {figures.get('n', 0)} photos {aside}: balanced accuracy "
             f"**{interval_text(figures, 'balanced_accuracy')}**, AUROC "
             f"**{interval_text(figures, 'auroc')}**."
         )
