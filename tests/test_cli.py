@@ -151,6 +151,13 @@ def test_a_bad_photo_is_one_line_on_stderr_and_the_others_are_done(
         assert len(json.loads(out)) == 1
 
 
+def test_a_name_that_is_too_long_for_a_file_does_not_stop_the_others(run, photo, weights_dir):
+    status, out, err = run("inspect", "x" * 300, photo, "--weights", weights_dir, "--json")
+    assert status == 1
+    assert [found["photo"] for found in json.loads(out)] == [photo.name]
+    assert "Traceback" not in err and len(err.splitlines()) == 1
+
+
 def test_an_overlay_has_the_photos_full_size(run, photo, weights_dir, tmp_path):
     folder = tmp_path / "deep" / "overlays"
     status, *_ = run("inspect", photo, "--weights", weights_dir, "--overlay", folder)
@@ -371,6 +378,29 @@ def test_evaluate_prints_json_per_checkpoint_and_leaves_the_cards_alone(run, toy
     assert (figures["n"], figures["n_damaged"]) == (24, 12)
     assert set(figures["auroc"]) == {"value", "low", "high"}
     assert (weights_dir / "mobilenet_v2.json").read_bytes() == card
+
+
+def test_evaluate_prints_only_what_it_has_measured_now(run, toy_data, weights_dir, tmp_path):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    card = read_card(folder / "mobilenet_v2.json")
+    known = {"deletion": {"value": 0.5, "low": 0.4, "high": 0.6}, "n": 3}
+    write_card(replace(card, heat_maps=known, speed={"ratio": 0.1, "peer": "Grad-CAM"}), folder)
+    _, out, _ = run("evaluate", toy_data, "--weights", folder)
+    assert "heat maps" not in out and "one inspection takes" not in out
+    _, out, _ = run("evaluate", toy_data, "--weights", folder, "--heat-maps", "2")
+    assert "heat maps, deletion" in out and "one inspection takes" not in out
+
+
+def test_a_damaged_checkpoint_does_not_cost_what_is_found_of_the_others(
+    run, toy_data, weights_dir, tmp_path
+):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    save_untrained(folder, "mobilenet_v3_small", name="torn")
+    (folder / "torn.safetensors").write_bytes(b"half a file")
+    status, out, err = run("evaluate", toy_data, "--weights", folder, "--json")
+    assert status == 1
+    assert "mobilenet_v2" in json.loads(out) and "torn" not in json.loads(out)
+    assert err.startswith("torn.safetensors: its hash is not the one in its card")
 
 
 def test_evaluate_can_score_photos_of_one_class(run, toy_data, weights_dir):

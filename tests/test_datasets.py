@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -51,6 +52,45 @@ def test_photos_of_one_building_stay_together_even_across_classes(toy_data):
     samples = with_validation(read_samples(toy_data))
     houses = {s.group for s in samples}
     assert all(len(split_of(samples, group=house)) == 1 for house in houses)
+
+
+def test_a_building_is_one_however_its_name_is_spelled(tmp_path):
+    composed, apart = "M\u00fcller", "Mu\u0308ller"
+    crack_photo(tmp_path / "damaged" / composed / "1.jpg", seed=1)
+    crack_photo(tmp_path / "sound" / apart / "2.jpg", False, seed=2)
+    assert len({sample.group for sample in read_samples(tmp_path)}) == 1
+    manifest(
+        tmp_path,
+        "path,label,group,source",
+        f"damaged/{composed}/1.jpg,damaged,{composed},{composed}",
+        f"sound/{apart}/2.jpg,sound,{apart},{apart}",
+    )
+    samples = read_samples(tmp_path)
+    assert len({(sample.group, sample.source) for sample in samples}) == 1
+
+
+def test_photos_of_no_known_building_are_told(tmp_path):
+    crack_photo(tmp_path / "damaged" / "tower" / "1.jpg", seed=1)
+    crack_photo(tmp_path / "sound" / "2.jpg", False, seed=2)
+    assert [sample.lone for sample in read_samples(tmp_path)] == [True, False]
+    manifest(tmp_path, "path,label,group", "damaged/tower/1.jpg,damaged,", "sound/2.jpg,sound,mill")
+    assert [sample.lone for sample in read_samples(tmp_path)] == [True, False]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such names")
+def test_a_name_that_is_no_text_is_refused_before_anything_is_read(tmp_path):
+    crack_photo(tmp_path / "sound" / "mill" / "1.jpg", False)
+    odd = tmp_path / "damaged" / os.fsdecode(b"caf\xe9")
+    odd.mkdir(parents=True)
+    crack_photo(odd / "1.jpg")
+    for read in (read_samples, read_unlabelled):
+        with pytest.raises(DatasetError, match="its name is not in a form we can keep"):
+            read(tmp_path)
+
+
+def test_a_path_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(DatasetError, match="too long"):
+        read_samples(tmp_path / ("x" * 300))
 
 
 def test_copies_of_a_photo_stay_together(tmp_path):

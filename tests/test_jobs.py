@@ -14,7 +14,7 @@ from helpers import wait_until
 
 from heritage.cards import read_card
 from heritage.errors import CheckpointError, TrainingError
-from heritage.processes import named, process_stamp
+from heritage.processes import named, process_stamp, worker_name
 from heritage.training import jobs
 from heritage.training.config import STATE, EpochRecord, Step, TrainingConfig
 
@@ -163,6 +163,29 @@ def test_a_process_of_the_same_number_on_another_computer_is_left_alone(sleeper,
         assert process.poll() is None
         assert not (folder / jobs.STOPPED).exists(), "nobody has stopped it"
     assert process_stamp(process.pid) == stamp
+
+
+def test_a_run_that_is_starting_is_running_for_everybody(sleeper):
+    process, _ = sleeper
+    folder = jobs.runs_dir() / "walls"
+    folder.mkdir(parents=True)
+    job = jobs.Job("walls", "data", TINY, "out", "", folder)
+    begun = jobs.Progress(phase=jobs.STARTING, worker=worker_name(process.pid))
+    (folder / jobs.PROGRESS).write_text(json.dumps(jobs.asdict(begun)))
+    assert job.status() == "running"
+    for act in (job.launch, job.discard):
+        with pytest.raises(TrainingError, match="in progress"):
+            act()
+    process.kill()
+    process.wait()
+    assert (job.status(), job.error) == ("failed", jobs.ENDED_UNEXPECTEDLY)
+
+
+def test_a_run_that_is_starting_can_be_stopped(toy_data):
+    job = jobs.start(LONG, str(toy_data), "walls")
+    job.stop()
+    wait_until(lambda: job.status() == "stopped")
+    assert not job.progress().history
 
 
 def test_what_an_earlier_version_reported_is_still_read():

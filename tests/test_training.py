@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from heritage.checkpoints import load_checkpoint
 from heritage.errors import CheckpointError, DatasetError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training import precision
-from heritage.training.config import EpochRecord, Step, TrainingConfig
+from heritage.training.config import EpochRecord, PointingConfig, Step, TrainingConfig
 from heritage.training.datasets import (
     VALIDATION,
     PhotoCache,
@@ -183,7 +184,7 @@ def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(
     samples, tmp_path, weights_dir
 ):
     (tmp_path / "state.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(TrainingError, match=r"state\.safetensors: it cannot be read.*--restart"):
+    with pytest.raises(TrainingError, match=r"what it has learned cannot be read.*--restart"):
         fit(QUICK, samples, tmp_path, teacher_folder=weights_dir)
 
 
@@ -202,11 +203,64 @@ def test_a_run_file_that_cannot_be_read_is_an_error_that_says_restart(
         ("frozen_blocks", -1),
         ("full_size_px", 128),
         ("workers", -1),
+        ("patience", -1),
+        ("weight_decay", -0.1),
+        ("jitter", -1.0),
+        ("rotation_degrees", -5.0),
+        ("seed", -1),
     ],
 )
 def test_a_setting_with_which_no_run_can_be_made_is_refused_at_once(field, value):
     with pytest.raises(TrainingError, match=f"{field}: it cannot be {value}; choose"):
         replace(QUICK, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("steps", -1), ("batch_size", 0), ("workers", -1), ("painted_share", 1.5)],
+)
+def test_a_head_that_points_is_not_made_without_training(field, value):
+    with pytest.raises(TrainingError, match=f"{field}: it cannot be {value}; choose"):
+        PointingConfig(**{field: value})
+
+
+def test_photos_that_are_held_out_are_not_learned_from_without_their_labels(toy_data, tmp_path):
+    more = tmp_path / "more"
+    for n in range(3):
+        crack_photo(more / f"{n}.jpg", seed=500 + n)
+    for number, sample in enumerate(read_samples(toy_data)):
+        shutil.copy(sample.path, more / f"copy {number}.jpg")
+    save_untrained(tmp_path, "mobilenet_v3_small", name="teacher")
+    config = replace(QUICK, epochs=1, teacher="teacher", batch_size=8)
+    card = train(config, toy_data, out=tmp_path, name="mine", unlabelled=more)
+    assert card.data["unlabelled"] == 3
+
+
+def test_a_card_says_that_nothing_told_the_buildings(tmp_path):
+    data = tmp_path / "flat"
+    for n in range(8):
+        for label in ("damaged", "sound"):
+            crack_photo(data / label / f"{n}.jpg", label == "damaged", seed=2 * n + len(label))
+    card = train(replace(QUICK, epochs=1), data, out=tmp_path, name="flat")
+    assert card.data["without_building"] == 16
+    assert "Nothing tells which building 16 photos" in card.limits[-1]
+
+
+def test_a_checkpoint_that_came_meanwhile_is_not_replaced(toy_data, tmp_path):
+    run = {"out": tmp_path / "out", "name": "walls", "run_dir": tmp_path / "run"}
+
+    def meanwhile(event):
+        if isinstance(event, EpochRecord):
+            save_untrained(tmp_path / "out", "mobilenet_v2", name="walls")
+
+    config = replace(QUICK, epochs=1)
+    with pytest.raises(CheckpointError, match="out holds a checkpoint of this name"):
+        train(config, toy_data, listen=meanwhile, **run)
+    assert read_card(tmp_path / "out" / "walls.json").backbone == "mobilenet_v2"
+    epochs = []
+    card = train(config, toy_data, listen=epochs.append, overwrite=True, **run)
+    assert card.backbone == QUICK.backbone
+    assert not epochs, "what it had learned was kept"
 
 
 def test_a_network_learns_what_a_crack_is(tmp_path, weights_dir):
