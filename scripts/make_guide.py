@@ -435,7 +435,7 @@ def give_verdicts(page: Page) -> None:
     fill(page, "Note", "Settlement crack, open 4 mm at the sill. Gauge fitted.")
     say(page, "d", verdicts=4)  # its copy, too
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text("Verdicts so far (1)")).to_be_visible()
+    expect(page.get_by_text("Said so far (1)")).to_be_visible()
     view(page, "Table")
     take(page, "photo", height=1300, below=views(page))
     page.keyboard.press("Escape")

@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from heritage.bands import BandThresholds
 from heritage.cards import read_card, weights_dir
 from heritage.handover import LARGEST_ZIP_BYTES, Handover
 from heritage.photos import open_photo
-from heritage.sources import list_folder
+from heritage.sources import Source, list_folder
 from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
 from heritage.store.tables import InspectionRow, PhotoRow
 from heritage.surveys import DONE, Finding, SurveyStore
@@ -880,3 +881,124 @@ def test_a_backbone_without_a_head_that_points_says_so_before_a_scan_is_begun(ke
     words = "This backbone has no head that points"
     assert words in texts(view(page("2_Triage.py", survey=survey.id), "Runs"))
     assert words in texts(page("2_Triage.py"))
+
+
+def test_hidden_files_of_a_folder_are_left_out_and_told(kept, spring):
+    survey, run = spring
+    app = view(page("2_Triage.py", survey=survey.id), "Settings")
+    hidden = ("card/._a.jpg", "card/@eaDir/a.jpg", "card/.thumbnails/a.jpg")
+    add(app, ("card/a.jpg", crack_photo(seed=8)), *((name, b"no photo") for name in hidden))
+    assert not app.exception
+    assert [toast.value for toast in app.toast] == ["3 hidden files left out", "1 photo added"]
+    wait_until(lambda: kept.run(run.id).done == 8)
+    assert kept.run(run.id).failed == 1, "the torn one that was there before"
+
+
+def look_closer(survey, photo_id):
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.query_params["survey"] = str(survey.id)
+    app.switch_page("pages/2_Triage.py").run()
+    look_at(app, photo_id)
+    return app
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_a_closer_look_shows_the_heat_of_the_survey(kept, spring, detail):
+    survey, _ = spring
+    run = kept.create_run(survey.id, card(), detail=detail)
+    triage(kept, run.id)
+    row = next(row for row in kept.rows(run.id) if not row.error)
+    app = look_closer(survey, row.photo_id)
+    app.session_state["detail_scan"] = not detail
+    app.session_state["heat_method"] = "eigen_cam"
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    assert not app.exception
+    assert app.toggle(key="detail_scan").value == detail
+    shown = next(metric.value for metric in app.metric if metric.label == "Affected area")
+    assert shown == (f"{row.affected_percent:.1f} %" if row.evidence else "–")
+
+
+def test_a_closer_look_by_weights_that_are_others_by_now_says_what_the_survey_has(kept, spring):
+    survey, _ = spring
+    run = kept.create_run(survey.id, replace(card(), temperature=2.5))
+    for photo in kept.pending(run.id):
+        kept.record(run.id, photo.id, None, Finding(damage_percent=33.3, evidence=True))
+    row = next(row for row in kept.rows(run.id) if row.sha256)
+    app = look_closer(survey, row.photo_id)
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    assert not app.exception
+    assert "In the survey Spring the photo has 33.3 %" in texts(app)
+    assert "before it was trained or calibrated anew" in texts(app)
+
+
+def test_a_note_is_kept_without_a_verdict(kept, spring):
+    survey, run = spring
+    photo_id = kept.rows(run.id)[0].photo_id
+    app = look_at(page("2_Triage.py", survey=survey.id), photo_id)
+    app.text_area[0].set_value("scaffold in front").run()
+    assert "Not kept yet" in texts(app)
+    button(app, "Save the note").click().run()
+    assert not app.exception
+    assert app.session_state["chosen_photo"] == photo_id
+    row = kept.rows(run.id)[0]
+    assert (row.verdict, row.note) == ("", "scaffold in front")
+    assert "**No verdict**" in texts(app) and "Not kept yet" not in texts(app)
+    button(app, "Damaged").click().run()
+    look_at(app, photo_id)
+    button(app, "Take back").click().run()
+    assert "**Taken back**" in texts(app)
+
+
+def test_a_photo_can_be_taken_out_of_the_survey(kept, spring):
+    survey, run = spring
+    rows = Handover.of(kept, run.id).rows
+    app = look_at(page("2_Triage.py", survey=survey.id), rows[0].photo_id)
+    button(app, "Remove this photo").click().run()
+    assert not app.exception
+    assert [row.photo for row in Handover.of(kept, run.id).rows] == [r.photo for r in rows[1:]]
+    assert app.session_state["chosen_photo"] == rows[1].photo_id
+    assert app.toast[0].value.endswith("removed")
+
+
+def test_no_try_is_offered_where_none_can_help(kept):
+    survey = kept.create_survey("Locked")
+    kept.add_photos(
+        survey.id, [Source("a.jpg", "tower", "/photos.zip", 0, "it is locked with a password; x")]
+    )
+    run = kept.create_run(survey.id, card())
+    assert triage(kept, run.id).failed == 1
+    app = page("2_Triage.py", survey=survey.id)
+    assert not [b.label for b in app.button if b.label.startswith("Try again")]
+
+
+def test_verdicts_of_unsure_alone_are_not_called_none(kept, spring):
+    survey, run = spring
+    kept.give_verdict([kept.rows(run.id)[0].photo_id], "unsure")
+    app = view(page("2_Triage.py", survey=survey.id), "Verdicts")
+    assert "Nobody has said yet" not in texts(app)
+    assert button(app, "Train on all verdicts")
+
+
+def test_a_run_goes_only_after_a_second_word(kept, spring):
+    survey, run = spring
+    kept.create_run(survey.id, card())
+    triage(kept, kept.runs(survey.id)[0].id)
+    app = view(page("2_Triage.py", survey=survey.id), "Runs")
+    app.selectbox(key="run_to_remove").set_value(run.id).run()
+    button(app, "Remove what it found").click().run()
+    assert len(kept.runs(survey.id)) == 2
+    button(app, "Remove it").click().run()
+    assert not app.exception
+    assert run.id not in {found.id for found in kept.runs(survey.id)}
+
+
+def test_a_building_over_time_counts_copies_once_and_shows_verdicts(kept, twins):
+    survey, (one, other) = twins
+    kept.give_verdict([one, other], "damaged")
+    kept.rename_building(survey.id, [one, other], "mill")
+    app = page("3_Surveys.py")
+    assert not app.exception
+    assert sum("Damaged]" in m.value for m in app.markdown) == 1
+    assert "#### Entered " in texts(app)
