@@ -251,7 +251,11 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
         raise TrainingError(
             name, f"its folder cannot be written ({error.strerror})", "check the server's disk"
         ) from error
-    job.launch()
+    try:
+        job.launch()
+    except TrainingError:
+        job.discard()  # it has learned nothing, and its name is to be free
+        raise
     return job
 
 
