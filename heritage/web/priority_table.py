@@ -398,8 +398,8 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
                 st.rerun()
     with st.expander("Out of this survey"):
         st.markdown(
-            "What was found in it, and said of it, goes with it, and so does the copy kept here. "
-            "The file you gave stays where it is."
+            "What was found in it, and said of it, goes with it, and so does the copy kept here, "
+            "unless another survey has it. The file you gave stays where it is."
         )
         if st.button(
             "Remove this photo",
