@@ -602,8 +602,10 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
         if options.speed:
             results[name]["speed"] = card.speed
         if not options.json:
-            asked = [name for name in ("heat_maps", "speed") if not getattr(options, name)]
-            _print_metrics(replace(card, **{name: {} for name in asked}))
+            heat_maps = card.heat_maps if options.heat_maps else {}
+            _print_metrics(
+                replace(card, heat_maps=heat_maps, speed=card.speed if options.speed else {})
+            )
     if options.json:
         print(json.dumps(results, indent=2))
     return status

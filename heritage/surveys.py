@@ -398,7 +398,8 @@ class SurveyStore:
         self, survey_id: int, sources: Iterable[Source], *, trusted: bool = False
     ) -> int:
         """Enters photos that are to be read from where they lie; those entered before are not
-        entered again. An archive put aside goes where all that it holds has been read before.
+        entered again, but read again where what was kept of them is gone. An archive put aside goes
+        where all that it holds has been read before.
 
         Args:
             trusted: They may lie anywhere, not only where visitors may look.
@@ -411,20 +412,24 @@ class SurveyStore:
         """
         with Session(self.engine) as session:
             self._edited(session, survey_id)
-            known = select(PhotoRow.source_path, PhotoRow.source_member, PhotoRow.name).where(
+            names = ("source_path", "source_member", "id", "name", "sha256", "suffix")
+            known = select(*(PhotoRow.__table__.c[name] for name in names)).where(
                 PhotoRow.survey_id == survey_id
             )
-            before = {(path, member): name for path, member, name in session.execute(known)}
+            before = {(row.source_path, row.source_member): row for row in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
             archives: set[str] = set()
+            lost: list[int] = []
             for source in map(storable, sources):
                 if self.files.is_incoming(source.path):
                     archives.add(source.path)
-                name = before.get((source.path, source.member))
-                if name is not None:
-                    if source.member is not None and not same_entry(name, source.photo):
+                row = before.get((source.path, source.member))
+                if row is not None:
+                    if source.member is not None and not same_entry(row.name, source.photo):
                         raise _other_zip(source.path)
+                    if row.suffix and not self.files.path(row.sha256, row.suffix).exists():
+                        lost.append(row.id)
                     continue
                 values.append(
                     {
@@ -440,6 +445,8 @@ class SurveyStore:
                 )
             if values:
                 session.execute(insert(PhotoRow), values)
+            for some in _in_parts(lost):
+                session.execute(update(PhotoRow).where(PhotoRow.id.in_(some)).values(suffix=""))
             through = self._through_with(session, survey_id) & archives if archives else set()
             session.commit()
         for path in through:

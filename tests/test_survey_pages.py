@@ -834,6 +834,28 @@ def test_a_photo_that_was_gone_and_is_added_again_is_read(kept, twins):
     assert kept.survey(survey.id).photos == 2
 
 
+def test_photos_of_a_zip_that_were_gone_are_read_when_it_is_added_again(kept):
+    survey = kept.create_survey("From a ZIP")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        for n in range(2):
+            packed.writestr(f"nave/{n}.jpg", crack_photo(seed=n))
+    given = ("visit.zip", archive.getvalue())
+    kept.create_run(survey.id, card())
+    add(view(page("2_Triage.py", survey=survey.id), "Settings"), given)
+    run = kept.runs(survey.id)[0]
+    wait_until(lambda: kept.run(run.id).status == DONE and kept.run(run.id).done == 2)
+    for path in kept.folder.glob("photos/*/*"):
+        path.unlink()
+    again = kept.create_run(survey.id, card())
+    assert triage(kept, again.id).failed == 2
+    app = add(view(page("2_Triage.py", survey=survey.id), "Settings"), given)
+    wait_until(lambda: not app.run().exception and kept.run(again.id).status == DONE)
+    assert (kept.run(again.id).failed, kept.survey(survey.id).photos) == (0, 2)
+    assert len(list(kept.folder.glob("photos/*/*"))) == 2
+    wait_until(lambda: not list(kept.folder.glob("incoming/*/*.zip")))
+
+
 def test_what_a_colleague_has_set_meanwhile_is_not_overwritten(kept, spring):
     survey, _ = spring
     app = view(page("2_Triage.py", survey=survey.id), "Settings")
