@@ -164,13 +164,15 @@ def test_photos_without_labels_are_learned_once_for_all_folds(made, tmp_path):
     def listen(event):
         steps[event.epoch] += isinstance(event, Step)
 
+    for n in range(8):
+        crack_photo(tmp_path / "more" / f"{n}.jpg", cracked=n % 2, seed=700 + n)
     config = replace(QUICK, epochs=2, teacher="mobilenet_v2", teacher_share=0.0, feature_share=1.0)
     card = train(
         config,
         folder / "data",
         out=tmp_path,
         run_dir=tmp_path / "run",
-        unlabelled=folder / "data" / "sound",
+        unlabelled=tmp_path / "more",
         stage_two_init="scratch",
         stage_two_epochs=1,
         listen=listen,

@@ -186,6 +186,8 @@ def test_an_archive_given_again_stays_only_while_it_is_to_be_read(store, survey)
         path.write_bytes(b"archive")
         return store.add_photos(survey.id, sources)
 
+    for number in "12":
+        store.files.keep(b"a photo", number * 64, "jpg")
     assert [give(), give()] == [2, 0]
     run = store.create_run(survey.id, CARD)
     first, second = store.pending(run.id)

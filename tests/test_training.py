@@ -233,7 +233,14 @@ def test_photos_that_are_held_out_are_not_learned_from_without_their_labels(toy_
     save_untrained(tmp_path, "mobilenet_v3_small", name="teacher")
     config = replace(QUICK, epochs=1, teacher="teacher", batch_size=8)
     card = train(config, toy_data, out=tmp_path, name="mine", unlabelled=more)
-    assert card.data["unlabelled"] == 3
+    assert card.data["unlabelled"] == 3 + sum(card.data["photos"]["train"].values())
+    for copy in more.glob("?.jpg"):
+        copy.unlink()
+    for number, sample in enumerate(with_validation(read_samples(toy_data))):
+        if sample.split == "train":
+            (more / f"copy {number}.jpg").unlink()
+    with pytest.raises(DatasetError, match="all its photos are among those kept aside"):
+        train(config, toy_data, out=tmp_path, name="other", unlabelled=more)
 
 
 def test_a_card_says_that_nothing_told_the_buildings(tmp_path):
@@ -490,7 +497,7 @@ def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
 def test_a_checkpoint_of_the_same_name_is_not_overwritten_unasked(toy_data, tmp_path):
     save_untrained(tmp_path, "mobilenet_v2")
     before = (tmp_path / "mobilenet_v2.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match=r"holds a checkpoint of this name; .*--overwrite"):
+    with pytest.raises(CheckpointError, match=r"holds a checkpoint of this name; .*--overwrite"):
         train(QUICK, toy_data, out=tmp_path, run_dir=tmp_path / "run")
     assert (tmp_path / "mobilenet_v2.safetensors").read_bytes() == before
     train(QUICK, toy_data, out=tmp_path, run_dir=tmp_path / "run", overwrite=True)

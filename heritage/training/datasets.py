@@ -183,11 +183,11 @@ def read_unlabelled(folder: Path) -> list[Sample]:
     return [Sample(path, float("nan"), source="unlabelled", group=path.stem) for path in paths]
 
 
-def without_labelled(unlabelled: Sequence[Sample], labelled: Iterable[Sample]) -> list[Sample]:
-    """The unlabelled photos but those whose bytes are also labelled: what is held out must not be
-    learned from by another way."""
-    known = {_content(sample.path) for sample in labelled}
-    return [sample for sample in unlabelled if _content(sample.path) not in known]
+def without(held: Iterable[Sample], samples: Iterable[Sample]) -> list[Sample]:
+    """`samples` but those with the bytes of one of `held`: what is held out must not be learned
+    from by another way."""
+    known = {_content(sample.path) for sample in held}
+    return [sample for sample in samples if _content(sample.path) not in known]
 
 
 def count_by(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:

@@ -40,7 +40,7 @@ from heritage.training.datasets import (
     read_samples,
     read_unlabelled,
     with_validation,
-    without_labelled,
+    without,
 )
 from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import (
@@ -135,7 +135,7 @@ def train(
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
-    extra = without_labelled(read_unlabelled(unlabelled), samples) if unlabelled else []
+    extra = _unlabelled(unlabelled, samples, config.backbone) if unlabelled else []
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
@@ -241,6 +241,17 @@ def _fit_and_prune(
         made_with=made_with,
     )
     return model, history + [replace(record, epoch=record.epoch + done) for record in more]
+
+
+def _unlabelled(folder: Path, samples: list[Sample], backbone: str) -> list[Sample]:
+    """The photos for a teacher, but those that are held out; from a fold of a cascade, any is."""
+    held = [sample for sample in samples if backbone == CASCADE or sample.split != TRAIN]
+    found = without(held, read_unlabelled(folder))
+    if not found:
+        raise DatasetError(
+            folder.name, "all its photos are among those kept aside", "add others, or leave it out"
+        )
+    return found
 
 
 def _whole(config: TrainingConfig, folder: Path) -> Checkpoint:
