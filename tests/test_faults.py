@@ -346,6 +346,8 @@ def test_a_database_gone_for_half_a_minute_costs_nothing_but_the_time(
 ):
     url = make_url(database_url).set(port=gate.port).render_as_string(hide_password=False)
     monkeypatch.setenv("HERITAGE_DATABASE_URL", url)
+    # What it loads at first must not take until the database is back.
+    AppTest.from_file(ROOT / "pages" / "2_Triage.py", default_timeout=120).run()
     store = SurveyStore()
     survey = store.create_survey("Away")
     store.add_photos(survey.id, list_folder(photos).sources)
