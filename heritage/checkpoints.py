@@ -200,11 +200,11 @@ def _trained_anew(name: str) -> CheckpointError:
     )
 
 
-def check_free(name: str, folder: Path) -> None:
+def check_free(name: str, folder: Path, advice: str = "choose a --name or --overwrite it") -> None:
     """Raises a CheckpointError where `folder` holds a checkpoint of this name."""
     if any((folder / f"{name}{end}").exists() for end in (".json", ".safetensors")):
         reason = f"{folder.name} holds a checkpoint of this name"
-        raise CheckpointError(name, reason, "choose a --name or --overwrite it")
+        raise CheckpointError(name, reason, advice)
 
 
 def check_writable(folder: Path) -> None:

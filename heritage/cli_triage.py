@@ -130,6 +130,7 @@ def _triage(options: argparse.Namespace, given: list[str]) -> int:
             "there is no photo in it",
             "name a folder, a ZIP or photos",
         )
+    _check_not_read(options, {source.path for source in listing.sources})
     with closing(_opened(journal) if journal else SurveyStore()) as store:
         survey = _survey(options, store)
         store.add_photos(survey.id, listing.sources, trusted=True)
@@ -259,13 +260,11 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 
 def _check_writable(options: argparse.Namespace) -> None:
     """Finds out before hours of work, not after, that a file has nowhere to go."""
-    taken = {Path(source).resolve() for source in options.sources}
+    outputs = [path.resolve() for path in _outputs(options)]
+    if len(set(outputs)) < len(outputs):
+        raise StoreError(str(outputs[0]), "two outputs have this name", "name another")
+    _check_not_read(options, {str(Path(source).resolve()) for source in options.sources})
     for path in _outputs(options):
-        if path.resolve() in taken:
-            raise StoreError(
-                str(path), "photos are read from this file, or it is named twice", "name another"
-            )
-        taken.add(path.resolve())
         folder = path.resolve().parent
         try:
             if path.is_dir() or not folder.is_dir():
@@ -275,6 +274,13 @@ def _check_writable(options: argparse.Namespace) -> None:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise _not_writable(folder, error) from error
+
+
+def _check_not_read(options: argparse.Namespace, paths: set[str]) -> None:
+    """Raises a StoreError where an output would replace one of the files that are read."""
+    for path in _outputs(options):
+        if not paths.isdisjoint((str(path.absolute()), str(path.resolve()))):
+            raise StoreError(str(path), "photos are read from this file", "name another")
 
 
 def _not_writable(folder: Path, error: OSError) -> StoreError:

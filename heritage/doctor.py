@@ -23,7 +23,7 @@ from heritage.errors import HeritageError, StoreError
 from heritage.photos import open_photo
 from heritage.store.database import connect, surveys_dir
 from heritage.store.files import PARTIAL
-from heritage.surveys import IDLE_S, SurveyStore
+from heritage.surveys import SurveyStore
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PYTHON = (3, 11)
@@ -182,13 +182,14 @@ def remove_leftovers() -> int:
     """
     with closing(SurveyStore()) as store:
         paths = store.leftovers()
-        kept = {path for _, path in store.files.idle(IDLE_S) if path.suffix != PARTIAL}
-        if kept and kept <= set(paths):
+        there = (*store.files.idle(-1), *store.files.idle_incoming(-1))  # the newest, too
+        whole = {path for _, path in there if path.suffix != PARTIAL}
+        if whole and whole <= set(store.leftovers(idle_s=-1)):
             raise StoreError(
                 store.engine.dialect.name,
-                f"this database knows none of the {len(kept)} files in {store.folder}",
+                f"this database knows none of the {len(whole)} files in {store.folder}",
                 "set HERITAGE_DATABASE_URL as the app has it; if they really are nobody's, remove "
-                "the folder itself",
+                "them from the folders photos, thumbnails and incoming there",
             )
     for path in paths:
         path.unlink(missing_ok=True)

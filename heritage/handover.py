@@ -125,7 +125,8 @@ class Handover:
             site=self.survey.site,
             date=day.isoformat() if day else None,
             checkpoint_title=self.run.reader,
-            absolute_heat=self.run.absolute,
+            absolute_heat=self.run.absolute
+            and all(row.absolute for row in self.rows if row.damage_percent is not None),
             thresholds=self.survey.thresholds,
             made_at=datetime.now(UTC).isoformat(timespec="minutes"),
         )

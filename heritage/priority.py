@@ -29,7 +29,7 @@ class PriorityRow:
         affected_percent: Share of the photo at or above the hot threshold, in percent.
         band: Urgent, High, Watch or Sound; empty where there is no damage %.
         verdict: `damaged`, `sound`, `unsure`, or empty.
-        note: What the expert wrote with the verdict.
+        note: What the expert wrote, with a verdict or alone.
         backbone: Name of the checkpoint that answered.
         width: Upright width in pixels.
         height: Upright height in pixels.
@@ -42,7 +42,7 @@ class PriorityRow:
         error: Why the photo could not be read, in words, or empty.
         similar_group: Number shared by photos that look nearly the same, from 1; None alone.
         unsure: Whether answers like this were too often wrong on validation to go by them.
-        verdict_by: Who gave the verdict.
+        verdict_by: Who gave the verdict, or wrote the note.
         verdict_at: ISO 8601 time of the verdict, UTC.
         camera: Make and model.
         evidence: False when nothing in the photo speaks for damage.

@@ -77,11 +77,15 @@ def process_stamp(process: int) -> str:
 def worker_name(process: int | None = None) -> str:
     """Names a process, by default this one, among those of all computers that share a folder or a
     database: computer, number, and which of the processes of that number."""
-    return _worker_name(process or os.getpid())
+    return _own_name(os.getpid()) if process is None else _name(process)
 
 
 @cache  # it is asked for with every photo; a forked process has another number
-def _worker_name(process: int) -> str:
+def _own_name(process: int) -> str:
+    return _name(process)
+
+
+def _name(process: int) -> str:
     return f"{socket.gethostname()}:{process}:{process_stamp(process)}"
 
 

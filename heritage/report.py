@@ -451,8 +451,9 @@ def _block(pdf: _Report, row: PriorityRow, picture: bytes | None, top: float) ->
     place = _joined(row.building, moment_text(row.taken_at or ""))
     y = pdf.say(place, x + 9, y, width - 9, size=7.5, colour=MUTED) + 2
 
-    if row.verdict:
-        y = pdf.say(f"Verdict: {row.verdict}", x, y, width, size=10, bold=True, colour=ACCENT)
+    if row.verdict or row.note:
+        said = f"Verdict: {row.verdict}" if row.verdict else "Note"
+        y = pdf.say(said, x, y, width, size=10, bold=True, colour=ACCENT)
         who = _joined(row.verdict_by, utc_text(row.verdict_at or ""))
         y = pdf.say(who, x, y, width, size=7.5, colour=MUTED) if who else y
         y = pdf.say(row.note, x, y + 0.5, width, size=8, lines=6) if row.note else y

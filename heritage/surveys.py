@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -362,14 +364,36 @@ class SurveyStore:
         """
         self._check_idle(survey_id, "remove the photo")
         hashes: set[str] = set()
+        archives: set[str] = set()
         with Session(self.engine) as session:
             self._edited(session, survey_id)
             for some in _in_parts(photo_ids):
                 mine = (PhotoRow.survey_id == survey_id, PhotoRow.id.in_(some))
-                hashes |= set(session.scalars(select(PhotoRow.sha256).where(*mine)))
+                for row in session.scalars(select(PhotoRow).where(*mine)).all():
+                    hashes.add(row.sha256)
+                    archives.add(row.source_path)
+                    self._leave_verdicts(session, row, photo_ids)
                 session.execute(delete(PhotoRow).where(*mine))
+            waits = select(PhotoRow.source_path).where(
+                PhotoRow.survey_id == survey_id, PhotoRow.suffix == "", PhotoRow.source_error == ""
+            )
+            through = archives - set(session.scalars(waits.distinct()))
             session.commit()
         self.forget_unused(hashes)
+        for path in through:
+            if self.files.is_incoming(path):
+                Path(path).unlink(missing_ok=True)
+
+    def _leave_verdicts(self, session: Session, row: PhotoRow, going: Sequence[int]) -> None:
+        """Leaves what was said of a photo that goes to a copy of it that stays."""
+        copies = select(PhotoRow.id).where(
+            PhotoRow.survey_id == row.survey_id, PhotoRow.sha256 == row.sha256
+        )
+        stays = set(session.scalars(copies)) - set(going) if row.sha256 else set()
+        if stays:
+            session.execute(
+                update(VerdictRow).where(VerdictRow.photo_id == row.id).values(photo_id=min(stays))
+            )
 
     def leftovers(self, idle_s: float = IDLE_S) -> list[Path]:
         """Files that no survey of this database has, as a process killed at the wrong moment leaves
@@ -398,8 +422,8 @@ class SurveyStore:
         self, survey_id: int, sources: Iterable[Source], *, trusted: bool = False
     ) -> int:
         """Enters photos that are to be read from where they lie; those entered before are not
-        entered again, but read again where what was kept of them is gone. An archive put aside goes
-        where all that it holds has been read before.
+        entered again, but what was kept of them is put back where it is gone. An archive put aside
+        goes where all that it holds has been read before.
 
         Args:
             trusted: They may lie anywhere, not only where visitors may look.
@@ -412,24 +436,22 @@ class SurveyStore:
         """
         with Session(self.engine) as session:
             self._edited(session, survey_id)
-            names = ("source_path", "source_member", "id", "name", "sha256", "suffix")
-            known = select(*(PhotoRow.__table__.c[name] for name in names)).where(
+            known = select(PhotoRow.source_path, PhotoRow.source_member, PhotoRow.name).where(
                 PhotoRow.survey_id == survey_id
             )
-            before = {(row.source_path, row.source_member): row for row in session.execute(known)}
+            before = {(path, member): name for path, member, name in session.execute(known)}
             position = self._next_position(session, survey_id)
             values: list[dict[str, Any]] = []
             archives: set[str] = set()
-            lost: list[int] = []
+            again: list[Source] = []
             for source in map(storable, sources):
                 if self.files.is_incoming(source.path):
                     archives.add(source.path)
-                row = before.get((source.path, source.member))
-                if row is not None:
-                    if source.member is not None and not same_entry(row.name, source.photo):
+                name = before.get((source.path, source.member))
+                if name is not None:
+                    if source.member is not None and not same_entry(name, source.photo):
                         raise _other_zip(source.path)
-                    if row.suffix and not self.files.path(row.sha256, row.suffix).exists():
-                        lost.append(row.id)
+                    again.append(source)
                     continue
                 values.append(
                     {
@@ -445,13 +467,31 @@ class SurveyStore:
                 )
             if values:
                 session.execute(insert(PhotoRow), values)
-            for some in _in_parts(lost):
-                session.execute(update(PhotoRow).where(PhotoRow.id.in_(some)).values(suffix=""))
             through = self._through_with(session, survey_id) & archives if archives else set()
             session.commit()
+        self._put_back(survey_id, again, trusted=trusted)
         for path in through:
             Path(path).unlink(missing_ok=True)
         return len(values)
+
+    def _put_back(self, survey_id: int, sources: Sequence[Source], *, trusted: bool) -> None:
+        """Keeps the bytes of photos again whose kept copy is gone, if they are still the same."""
+        names = ("source_path", "source_member", "sha256", "suffix")
+        query = select(*(PhotoRow.__table__.c[name] for name in names)).where(
+            PhotoRow.survey_id == survey_id, PhotoRow.suffix != ""
+        )
+        with self.engine.connect() as connection:
+            kept = {(row.source_path, row.source_member): row for row in connection.execute(query)}
+        for source in sources:
+            row = kept.get((source.path, source.member))
+            # Who may name only some places is not to have others read by the way.
+            if row is None or not (trusted or self.files.is_incoming(source.path)):
+                continue
+            if not self.files.path(row.sha256, row.suffix).exists():
+                with suppress(PhotoError):
+                    data = read_source(source)
+                    if hashlib.sha256(data).hexdigest() == row.sha256:
+                        self.files.keep(data, row.sha256, row.suffix)
 
     def add_upload(
         self, survey_id: int, name: str, building: str, data: bytes, sha256: str, suffix: str
@@ -904,15 +944,17 @@ class SurveyStore:
 
     def has_verdicts(self) -> bool:
         """Whether anybody ever gave a verdict."""
+        query = select(VerdictRow.id).where(VerdictRow.verdict != "").limit(1)
         with Session(self.engine) as session:
-            return session.scalar(select(VerdictRow.id).limit(1)) is not None
+            return session.scalar(query) is not None
 
     def verdicts(self, photo_id: int) -> list[Verdict]:
         """All that was ever said of a photo or of its copies in the survey, the latest first."""
         query = select(VerdictRow).where(VerdictRow.photo_id.in_(self.twins(photo_id)))
         with Session(self.engine) as session:
             said = [
-                Verdict(row.verdict, row.note, row.given_by, row.given_at)
+                # Of copies that were judged together, the microseconds were once their own.
+                Verdict(row.verdict, row.note, row.given_by, row.given_at.replace(microsecond=0))
                 for row in session.scalars(query.order_by(VerdictRow.id.desc()))
             ]
         return list(dict.fromkeys(said))  # said of several copies at once

@@ -104,8 +104,22 @@ def test_with_another_database_than_the_folders_nothing_is_removed(tmp_path, mon
     with closing(SurveyStore()) as store:
         store.add_upload(store.create_survey("Tower").id, "1.jpg", "", b"kept", "e" * 64, "jpg")
         kept = store.files.path("e" * 64, "jpg")
-    os.utime(kept, (0, 0))
+        archive = store.files.incoming(1, 9)
+        archive.write_bytes(b"archive")
+    for path in (kept, archive):
+        os.utime(path, (0, 0))
     monkeypatch.setenv("HERITAGE_DATABASE_URL", f"sqlite:///{tmp_path}/another.sqlite3")
     assert main(["doctor", "--remove-leftovers"]) == 1
-    assert "this database knows none of the 1 files" in capsys.readouterr().err
-    assert kept.exists()
+    assert "this database knows none of the 2 files" in capsys.readouterr().err
+    assert kept.exists() and archive.exists()
+
+
+def test_one_kept_photo_tells_that_the_database_is_the_right_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+    with closing(SurveyStore()) as store:
+        store.add_upload(store.create_survey("Tower").id, "1.jpg", "", b"new", "e" * 64, "jpg")
+        store.files.keep(b"left by a process that was killed", "f" * 64, "jpg")
+        lost = store.files.path("f" * 64, "jpg")
+    os.utime(lost, (0, 0))
+    assert main(["doctor", "--remove-leftovers"]) == 0
+    assert not lost.exists()

@@ -150,6 +150,12 @@ def test_pictures_are_asked_for_only_where_they_are_shown_and_the_report_says_ho
     assert "6 photos, most urgent first" in text
 
 
+def test_a_note_without_a_verdict_is_in_the_report():
+    row = replace(ROW, verdict="", verdict_at=None, note="scaffold in front", verdict_by="Ana")
+    told = text_of(report([row]))
+    assert "scaffold in front" in told and "Ana" in told and "Verdict:" not in told
+
+
 def test_a_verdict_outranks_the_model_in_what_to_look_at_first():
     found = replace(ROW, photo="found.jpg", damage_percent=3.0, verdict="damaged")
     cleared = replace(ROW, photo="cleared.jpg", verdict="sound")

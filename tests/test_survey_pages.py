@@ -852,6 +852,9 @@ def test_photos_of_a_zip_that_were_gone_are_read_when_it_is_added_again(kept):
     app = add(view(page("2_Triage.py", survey=survey.id), "Settings"), given)
     wait_until(lambda: not app.run().exception and kept.run(again.id).status == DONE)
     assert (kept.run(again.id).failed, kept.survey(survey.id).photos) == (0, 2)
+    for path in kept.folder.glob("photos/*/*"):
+        path.unlink()
+    add(view(page("2_Triage.py", survey=survey.id), "Settings"), given)
     assert len(list(kept.folder.glob("photos/*/*"))) == 2
     wait_until(lambda: not list(kept.folder.glob("incoming/*/*.zip")))
 
@@ -955,6 +958,21 @@ def test_a_closer_look_by_weights_that_are_others_by_now_says_what_the_survey_ha
     assert "before it was trained or calibrated anew" in texts(app)
 
 
+def test_a_closer_look_by_another_head_that_points_says_so(kept, spring):
+    survey, _ = spring
+    pointing = {"sha256": "f" * 64, "hot": 0.5}
+    run = kept.create_run(survey.id, replace(card(), pointing=pointing), detail=True)
+    for photo in kept.pending(run.id):
+        found = Finding(damage_percent=33.3, evidence=True, method="detail_scan")
+        kept.record(run.id, photo.id, None, found)
+    row = next(row for row in kept.rows(run.id) if row.sha256)
+    app = look_closer(survey, row.photo_id)
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    assert not app.exception
+    assert "the head that points was trained or set anew since" in texts(app)
+
+
 def test_a_note_is_kept_without_a_verdict(kept, spring):
     survey, run = spring
     photo_id = kept.rows(run.id)[0].photo_id
@@ -977,6 +995,8 @@ def test_a_photo_can_be_taken_out_of_the_survey(kept, spring):
     survey, run = spring
     rows = Handover.of(kept, run.id).rows
     app = look_at(page("2_Triage.py", survey=survey.id), rows[0].photo_id)
+    assert button(app, "Remove this photo").disabled
+    app.checkbox(key=f"sure_{rows[0].photo_id}").check().run()
     button(app, "Remove this photo").click().run()
     assert not app.exception
     assert [row.photo for row in Handover.of(kept, run.id).rows] == [r.photo for r in rows[1:]]

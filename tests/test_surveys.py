@@ -18,7 +18,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from helpers import crack_photo, meanwhile, wait_until
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
@@ -589,6 +589,48 @@ def test_a_photo_taken_out_is_gone_with_all_that_was_said_of_it(store, survey, r
     # Whoever had it in hand meanwhile goes on.
     assert store.record(run.id, first.id, facts(first.sha256), Finding(damage_percent=1.0))
     assert len(store.rows(run.id)) == 2
+
+
+def test_what_was_said_of_a_photo_taken_out_stays_with_its_copy(store, survey):
+    first, copy = (Source(f"{name}.jpg", "tower", f"/photos/{name}.jpg") for name in "ab")
+    store.add_photos(survey.id, [first, copy])
+    run = store.create_run(survey.id, CARD)
+    one, other = store.pending(run.id)
+    store.record(run.id, one.id, facts("f" * 64), Finding(damage_percent=90))
+    store.give_verdict([one.id], "sound", "a shadow", "Ana")
+    store.record(run.id, other.id, facts("f" * 64), Finding(damage_percent=90))
+    store.remove_photos(survey.id, [one.id])
+    (row,) = store.rows(run.id)
+    assert (row.photo, row.verdict, row.note) == ("b.jpg", "sound", "a shadow")
+
+
+def test_an_archive_goes_with_the_last_photo_that_waits_in_it(store, survey):
+    path = store.files.incoming(survey.id, 7)
+    path.write_bytes(b"archive")
+    store.add_photos(survey.id, [Source(f"{n}.jpg", "", str(path), n) for n in range(2)])
+    one, other = store.pending(store.create_run(survey.id, CARD).id)
+    store.remove_photos(survey.id, [one.id])
+    assert path.exists()
+    store.remove_photos(survey.id, [other.id])
+    assert not path.exists()
+
+
+def test_verdicts_of_copies_of_an_earlier_version_are_told_once(store, survey, run):
+    upload(store, survey, "copy.jpg", bytes([0]))
+    first, copy = store.twins(store.pending(run.id)[0].id)
+    store.give_verdict([first, copy], "damaged")
+    with store.engine.begin() as connection:
+        for n, photo_id in enumerate((first, copy)):
+            at = datetime(2026, 5, 1, 12, 0, 0, 1000 + n)
+            connection.execute(
+                update(VerdictRow).where(VerdictRow.photo_id == photo_id).values(given_at=at)
+            )
+    assert [said.verdict for said in store.verdicts(copy)] == ["damaged"]
+
+
+def test_a_note_alone_is_no_verdict(store, run):
+    store.give_verdict([store.pending(run.id)[0].id], "", "scaffold", "Ana")
+    assert not store.has_verdicts()
 
 
 def test_no_photo_is_taken_out_under_the_hands_of_a_worker(store, survey, run):

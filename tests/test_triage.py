@@ -574,16 +574,31 @@ def test_all_files_at_once_and_no_error_is_success(photos, tmp_path, weights_dir
     assert {"survey.csv", "survey.xlsx", "survey.pdf", "survey.geojson"} <= set(names)
 
 
-@pytest.mark.parametrize("twice", ["source", "output"])
-def test_what_is_read_from_is_never_written_over(photos, tmp_path, weights_dir, capsys, twice):
+@pytest.mark.parametrize(
+    ("twice", "told"),
+    [
+        ("source", "photos are read from this file"),
+        ("photo", "photos are read from this file"),
+        ("output", "two outputs have this name"),
+    ],
+)
+def test_what_is_read_from_is_never_written_over(
+    photos, tmp_path, weights_dir, capsys, twice, told
+):
     visit = tmp_path / "visit.zip"
     with zipfile.ZipFile(visit, "w") as archive:
         archive.write(photos / "chapel" / "0.jpg", "chapel/0.jpg")
     before = visit.read_bytes()
     out = tmp_path / "out.csv"
-    outs = ("--zip", visit) if twice == "source" else ("--csv", out, "--pdf", out)
-    assert command(weights_dir, visit, *outs) == 1
-    assert "photos are read from this file, or it is named twice" in capsys.readouterr().err
+    photo = photos / "chapel" / "0.jpg"
+    outs = {
+        "source": ("--zip", visit),
+        "photo": ("--pdf", photo),
+        "output": ("--csv", out, "--pdf", out),
+    }[twice]
+    assert command(weights_dir, photos if twice == "photo" else visit, *outs) == 1
+    assert told in capsys.readouterr().err
+    assert photo.read_bytes().startswith(b"\xff\xd8")
     assert visit.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} & {"out.csv", "visit.zip"} == {"visit.zip"}
 

@@ -171,13 +171,14 @@ class Job:
                 process = start_apart(
                     ["-m", "heritage", *self.arguments, f"--run={self.folder}"], log
                 )
-            # It loads its libraries for some seconds before it holds the run and tells of itself.
-            _write_progress(self.folder, replace(begun, worker=worker_name(process.pid)))
         except OSError as error:
             raise TrainingError(
                 self.name, f"it cannot be started ({error.strerror})", "try again"
             ) from error
         _CHILDREN.append(process)
+        # It loads its libraries for some seconds before it holds the run and tells of itself.
+        with suppress(OSError):
+            _write_progress(self.folder, replace(begun, worker=worker_name(process.pid)))
         while process.poll() is None and not is_running(self.folder):
             time.sleep(0.05)
 

@@ -194,7 +194,8 @@ def train(
         score(model, card, samples, cache), comparison=compare(model, rivals, samples, cache)
     )
     if not mine:
-        check_free(name, out)  # another may have made one meanwhile
+        # Another may have made one meanwhile; what was learned is kept.
+        check_free(name, out, "remove or rename that one, then resume (in a shell: --overwrite)")
     (run_dir / SAVING).touch()
     card = save_checkpoint(model, card, out)
     remove_run(run_dir)

@@ -102,6 +102,11 @@ def _say_where_it_came_from(inspection: Inspection, card: ModelCard) -> None:
             f"{percent_text(row.damage_percent or 0.0)}, read by {plain(run.reader)}{since}."
         )
         return
+    if run.detail and not answers_alike(run.card, card, detail=True):
+        st.caption(
+            f"In the survey {plain(survey.name)} a scan shows other heat: the head that points was "
+            "trained or set anew since."
+        )
     if band.name != inspection.band:
         st.caption(
             f"{inspection.band} is by the usual bands; in the survey {plain(survey.name)}, whose "

@@ -399,13 +399,15 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
     with st.expander("Out of this survey"):
         st.markdown(
             "What was found in it, and said of it, goes with it, and so does the copy kept here, "
-            "unless another survey has it. The file you gave stays where it is."
+            "unless another photo is the same file. Your own file stays where it is; given again, "
+            "it comes back."
         )
+        sure = st.checkbox("Remove it for good", key=f"sure_{row.photo_id}")
         if st.button(
             "Remove this photo",
             key=f"remove_{row.photo_id}",
             icon=":material/delete:",
-            disabled=run.unfinished or not may(Role.ADMIN),
+            disabled=not sure or run.unfinished or not may(Role.ADMIN),
             help="First stop the triage." if run.unfinished else None,
         ):
             with errors_in_words():

@@ -160,12 +160,7 @@ def _outside(given: str) -> DatasetError:
 def _samples(path: str) -> list[Sample]:
     from heritage.training.datasets import read_samples, with_validation
 
-    try:
-        return with_validation(read_samples(Path(path)))
-    except OSError as error:
-        raise DatasetError(
-            path, f"it cannot be read ({error.strerror})", "check the permissions"
-        ) from error
+    return with_validation(read_samples(Path(path)))
 
 
 def _show_counts(samples: list[Sample]) -> None:
