@@ -984,7 +984,7 @@ def test_a_note_is_kept_without_a_verdict(kept, spring):
     assert app.session_state["chosen_photo"] == photo_id
     row = kept.rows(run.id)[0]
     assert (row.verdict, row.note) == ("", "scaffold in front")
-    assert "**No verdict**" in texts(app) and "Not kept yet" not in texts(app)
+    assert "**Note**" in texts(app) and "Not kept yet" not in texts(app)
     button(app, "Damaged").click().run()
     look_at(app, photo_id)
     button(app, "Take back").click().run()

@@ -481,7 +481,7 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
 
 
 def _said(said: Verdict, before: Verdict | None) -> str:
-    taken_back = "Taken back" if before and before.verdict else "No verdict"
+    taken_back = "Taken back" if before and before.verdict else "Note"
     by = f" by {plain(said.given_by)}" if said.given_by else ""
     note = f": {plain(said.note)}" if said.note else ""
     words = WORDS.get(said.verdict, taken_back)
@@ -517,7 +517,7 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Save the note", icon=":material/save:"):
                 given, onwards = row.verdict, False
-            st.caption("Not kept yet; a verdict keeps it as well.")
+            st.caption("Not kept yet; a verdict keeps it as well.", width="content")
     if given is not None:
         with errors_in_words():
             twins = store().twins(row.photo_id)
