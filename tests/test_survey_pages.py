@@ -927,6 +927,12 @@ def look_closer(survey, photo_id):
     return app
 
 
+def on_inspect(app):
+    button(app, "Look closer").click().run()
+    app.switch_page("pages/1_Inspect.py").run()
+    assert not app.exception
+
+
 @pytest.mark.parametrize("detail", [False, True])
 def test_a_closer_look_shows_the_heat_of_the_survey(kept, spring, detail):
     survey, _ = spring
@@ -936,9 +942,7 @@ def test_a_closer_look_shows_the_heat_of_the_survey(kept, spring, detail):
     app = look_closer(survey, row.photo_id)
     app.session_state["detail_scan"] = not detail
     app.session_state["heat_method"] = "eigen_cam"
-    button(app, "Look closer").click().run()
-    app.switch_page("pages/1_Inspect.py").run()
-    assert not app.exception
+    on_inspect(app)
     assert app.toggle(key="detail_scan").value == detail
     shown = next(metric.value for metric in app.metric if metric.label == "Affected area")
     assert shown == (f"{row.affected_percent:.1f} %" if row.evidence else "–")
@@ -949,11 +953,10 @@ def test_a_closer_look_by_weights_that_are_others_by_now_says_what_the_survey_ha
     run = kept.create_run(survey.id, replace(card(), temperature=2.5))
     for photo in kept.pending(run.id):
         kept.record(run.id, photo.id, None, Finding(damage_percent=33.3, evidence=True))
+    kept.release(run.id, "", DONE)  # or a worker would take it up while the pages are looked at
     row = next(row for row in kept.rows(run.id) if row.sha256)
     app = look_closer(survey, row.photo_id)
-    button(app, "Look closer").click().run()
-    app.switch_page("pages/1_Inspect.py").run()
-    assert not app.exception
+    on_inspect(app)
     assert "In the survey Spring the photo has 33.3 %" in texts(app)
     assert "before it was trained or calibrated anew" in texts(app)
 
@@ -965,11 +968,10 @@ def test_a_closer_look_by_another_head_that_points_says_so(kept, spring):
     for photo in kept.pending(run.id):
         found = Finding(damage_percent=33.3, evidence=True, method="detail_scan")
         kept.record(run.id, photo.id, None, found)
+    kept.release(run.id, "", DONE)  # or a worker would take it up while the pages are looked at
     row = next(row for row in kept.rows(run.id) if row.sha256)
     app = look_closer(survey, row.photo_id)
-    button(app, "Look closer").click().run()
-    app.switch_page("pages/1_Inspect.py").run()
-    assert not app.exception
+    on_inspect(app)
     assert "the head that points was trained or set anew since" in texts(app)
 
 

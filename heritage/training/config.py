@@ -11,6 +11,13 @@ STAGE_TWO_EPOCHS = 10  # of a cascade, as in the study
 STATE = "state.safetensors"  # of a run in progress, in its folder or one of its parts
 
 
+def _check(settings: object, *rules: tuple[str, object, str]) -> None:
+    """Raises a TrainingError at the first rule (name, whether it is kept, advice) that is not."""
+    for name, fine, advice in rules:
+        if not fine:
+            raise TrainingError(name, f"it cannot be {getattr(settings, name)}", advice)
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that decides what a run learns; it is saved in the card of what it made.
@@ -83,7 +90,8 @@ class TrainingConfig:
     half_precision: bool = True
 
     def __post_init__(self) -> None:
-        for name, fine, advice in (
+        _check(
+            self,
             ("epochs", self.epochs >= 1, "choose 1 or more"),
             ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares photos"),
             ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
@@ -123,9 +131,7 @@ class TrainingConfig:
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
             ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),
             ("workers", self.workers >= 0, "choose 0 or more"),
-        ):
-            if not fine:
-                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)
+        )
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,8 @@ class PointingConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, fine, advice in (
+        _check(
+            self,
             ("steps", self.steps >= 1, "choose 1 or more"),
             ("batch_size", self.batch_size >= 2, "choose 2 or more: batch norm compares views"),
             ("learning_rate", self.learning_rate > 0, "choose a small number above 0"),
@@ -205,6 +212,4 @@ class PointingConfig:
                 (name, 0 <= getattr(self, name) <= 1, "choose a share from 0 to 1")
                 for name in ("damaged_share", "painted_share", "harmless_share", "shadow_share")
             ),
-        ):
-            if not fine:
-                raise TrainingError(name, f"it cannot be {getattr(self, name)}", advice)
+        )
