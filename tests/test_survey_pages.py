@@ -18,7 +18,8 @@ import streamlit as st
 from helpers import crack_photo, wait_until
 from onnxruntime import InferenceSession
 from PIL import ImageFile
-from sqlalchemy import insert
+from sqlalchemy import insert, update
+from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 
 from heritage.access import Visitor
@@ -28,7 +29,7 @@ from heritage.handover import LARGEST_ZIP_BYTES, Handover
 from heritage.photos import open_photo
 from heritage.sources import Source, list_folder
 from heritage.spreadsheets import MOST_OVERLAYS, MOST_PICTURED
-from heritage.store.tables import InspectionRow, PhotoRow
+from heritage.store.tables import InspectionRow, PhotoRow, RunRow
 from heritage.surveys import DONE, Finding, SurveyStore
 from heritage.triage import triage
 from heritage.web import priority_table
@@ -959,6 +960,24 @@ def test_a_closer_look_by_weights_that_are_others_by_now_says_what_the_survey_ha
     on_inspect(app)
     assert "In the survey Spring the photo has 33.3 %" in texts(app)
     assert "before it was trained or calibrated anew" in texts(app)
+
+
+def test_runs_of_one_minute_are_told_apart(kept, spring):
+    survey, run = spring
+    triage(kept, kept.create_run(survey.id, card()).id)
+    with Session(kept.engine) as session:
+        session.execute(update(RunRow).values(created_at=run.created_at))
+        session.commit()
+    newer, older = kept.runs(survey.id)
+    app = page("2_Triage.py", survey=survey.id)
+    assert app.selectbox(key="survey_run").value == newer.id
+    for wanted in (older, newer):
+        app.selectbox(key="survey_run").select(wanted.id).run()
+        assert not app.exception
+        assert app.session_state["run_looked_at"] == (wanted.id, newer.id)
+    titles = app.selectbox(key="survey_run").options
+    assert titles[0].endswith("UTC, no. 2")
+    assert titles[1].endswith("UTC, no. 1")
 
 
 def test_a_closer_look_by_another_head_that_points_says_so(kept, spring):

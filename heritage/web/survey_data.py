@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,8 +116,27 @@ def _labelled_bytes(run_id: int, state: tuple[int, ...]) -> int:
     return training_bytes(handover(run_id))
 
 
-def run_title(run: Run) -> str:
-    """A run by who read and when, to tell it from others."""
+def run_titles(runs: Iterable[Run]) -> dict[int, str]:
+    """Runs by who read and when; runs of one reader within a minute are numbered, the first first.
+
+    No two are alike: Streamlit tells the options of a select box by their texts.
+
+    Returns:
+        Run to title, in the order given.
+    """
+    runs = list(runs)
+    titles = {run.id: _reader_and_time(run) for run in runs}
+    alike = Counter(titles.values())
+    given: Counter[str] = Counter()
+    for number in sorted(titles):
+        title = titles[number]
+        given[title] += 1
+        if alike[title] > 1:
+            titles[number] = f"{title}, no. {given[title]}"
+    return titles
+
+
+def _reader_and_time(run: Run) -> str:
     when = run.created_at
     return f"{run.reader}, {when.day} {when:%B %Y, %H:%M} UTC"
 

@@ -22,7 +22,7 @@ from heritage.web.inspection_view import band_badge
 from heritage.web.models import data_url
 from heritage.web.priority_table import verdict_badge
 from heritage.web.survey_charts import building_over_time
-from heritage.web.survey_data import band_counts, run_title, set_going, store, thumbnail
+from heritage.web.survey_data import band_counts, run_titles, set_going, store, thumbnail
 
 PICTURES_A_VISIT = 8
 
@@ -150,7 +150,8 @@ def _chosen_reader(readers: Sequence[Run]) -> Run | None:
         return readers[0] if readers else None
     times = Counter(run.reader for run in readers)
     # Trained anew, a checkpoint keeps its name.
-    by_name = {run_title(run) if times[run.reader] > 1 else run.reader: run for run in readers}
+    titles = run_titles(readers)
+    by_name = {titles[run.id] if times[run.reader] > 1 else run.reader: run for run in readers}
     chosen = st.selectbox(
         "Read by",
         list(by_name),

@@ -43,7 +43,7 @@ from heritage.web.survey_data import (
     labels_manifest,
     note_export,
     rows_of,
-    run_title,
+    run_titles,
     set_going,
     store,
     worth_another_try,
@@ -163,7 +163,7 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
     chosen = st.selectbox(
         "Read by",
         list(by_id),
-        format_func=lambda n: run_title(by_id[n]),
+        format_func=run_titles(runs).__getitem__,
         key="survey_run",
         width=420,
     )
@@ -547,13 +547,14 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
 def _compare(survey: Survey, finished: dict[int, Run]) -> None:
     st.markdown("#### Compare two runs")
     ids = list(finished)
+    titles = run_titles(finished.values())
     with st.container(horizontal=True):
         left, right = (
             st.selectbox(
                 label,
                 ids,
                 index=index,
-                format_func=lambda n: run_title(finished[n]),
+                format_func=titles.__getitem__,
                 key=f"compare_{index}",
                 width=380,
             )
@@ -573,8 +574,8 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
     moved = sum(a.band != b.band for a, b in pairs)
     chart, table = st.columns(2, gap="large")
     with chart:
-        titles = finished[left].reader, finished[right].reader
-        st.plotly_chart(run_against_run(pairs, titles), config=PLAIN)
+        readers = finished[left].reader, finished[right].reader
+        st.plotly_chart(run_against_run(pairs, readers), config=PLAIN)
     with table:
         st.markdown(f"In another band: **{moved:,}** of {counted(len(pairs))}.")
         st.dataframe(
@@ -602,19 +603,20 @@ def _change(before: PriorityRow, after: PriorityRow) -> float:
 def _offer_removal(runs: Sequence[Run]) -> None:
     with st.expander("Remove a run"):
         by_id = {run.id: run for run in runs}
+        titles = run_titles(runs)
         chosen = st.selectbox(
-            "Run", list(by_id), format_func=lambda n: run_title(by_id[n]), key="run_to_remove"
+            "Run", list(by_id), format_func=titles.__getitem__, key="run_to_remove"
         )
         if st.button(
             "Remove what it found", icon=":material/delete:", disabled=not may(Role.ADMIN)
         ):
-            _confirm_removal(by_id[chosen])
+            _confirm_removal(by_id[chosen], titles[chosen])
 
 
 @st.dialog("Remove a run?")
-def _confirm_removal(run: Run) -> None:
+def _confirm_removal(run: Run, title: str) -> None:
     st.markdown(
-        f"What **{plain(run_title(run))}** found in {counted(run.done)} goes; it took "
+        f"What **{plain(title)}** found in {counted(run.done)} goes; it took "
         f"{_duration(run.seconds)}. Photos and verdicts stay."
     )
     with st.container(horizontal=True):

@@ -130,8 +130,9 @@ def test_an_admin_gets_in_may_delete_and_leaves_a_line(visit, office):
     choose_first(page)
     page.get_by_role("button", name="Delete …").click()
     page.get_by_role("button", name="Delete it").click()
-    wait_until(lambda: (home / "surveys" / AUDIT).exists())
-    line = json.loads((home / "surveys" / AUDIT).read_text().splitlines()[-1])
+    audit = home / "surveys" / AUDIT
+    wait_until(lambda: audit.exists() and audit.read_text().endswith("\n"))
+    line = json.loads(audit.read_text().splitlines()[-1])
     assert (line["who"], line["what"]) == ("anna@example.org", "survey deleted")
 
 
