@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 from heritage.cards import weights_dir
@@ -26,7 +27,7 @@ from heritage.store.files import PARTIAL
 from heritage.surveys import SurveyStore
 
 ROOT = Path(__file__).resolve().parent.parent
-LEAST_PYTHON = (3, 11)
+PYTHON = SpecifierSet(">=3.11,<3.15,!=3.14.1")  # what torch and torchvision are built for
 LEAST_FREE_GB = 2.0
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "HEIF")
 
@@ -68,9 +69,9 @@ def examine() -> Iterator[Finding]:
 
 def _python() -> Iterator[Finding]:
     told = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info >= LEAST_PYTHON
-    least = ".".join(map(str, LEAST_PYTHON))
-    yield Finding("Python", good, told, "" if good else f"install Python {least} or newer")
+    good = PYTHON.contains(told)
+    advice = "" if good else "install a Python that README names, and the libraries for it"
+    yield Finding("Python", good, told, advice)
 
 
 def _libraries() -> Iterator[Finding]:

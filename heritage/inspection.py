@@ -56,7 +56,8 @@ class Inspection:
         affected_percent: Share of the photo's pixels at or above the hot threshold.
         band: Urgent, High, Watch or Sound.
         unsure: Whether answers like this were too often wrong on validation to go by them.
-        evidence: False when the heat map is empty: nothing in the photo speaks for damage.
+        evidence: False when the heat map is empty: nothing in the photo speaks for damage. In a
+            scan by a head that points it says nothing of damage %, only that no place is hot.
         regions: Connected hot areas, largest share of the heat first.
         taken_at: ISO 8601 date and time by the camera's clock.
         camera: Make and model.

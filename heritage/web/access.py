@@ -32,6 +32,11 @@ def may(role: Role) -> bool:
     return visitor().role >= role
 
 
+def only_for_admins() -> str | None:
+    """What a button that is for admins tells others; None for admins."""
+    return None if may(Role.ADMIN) else "For this you need the role admin."
+
+
 def admit() -> None:
     """Goes on for those who may see the page; for others it ends here, with a way to sign in."""
     try:

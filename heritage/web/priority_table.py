@@ -15,7 +15,7 @@ from heritage.bands import BANDS
 from heritage.figures import counted, percent_text
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
 from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey, Verdict
-from heritage.web.access import may, visitor
+from heritage.web.access import may, only_for_admins, visitor
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.inspection_view import band_badge, came_from
 from heritage.web.models import data_url
@@ -408,7 +408,7 @@ def _detail(survey: Survey, run: Run, shown: Sequence[PriorityRow], place: int) 
             key=f"remove_{row.photo_id}",
             icon=":material/delete:",
             disabled=not sure or run.unfinished or not may(Role.ADMIN),
-            help="First stop the triage." if run.unfinished else None,
+            help=only_for_admins() or ("First stop the triage." if run.unfinished else None),
         ):
             with errors_in_words():
                 store().remove_photos(survey.id, [row.photo_id])

@@ -15,7 +15,7 @@ from heritage.bands import BANDS
 from heritage.figures import counted, percent_text
 from heritage.priority import PriorityRow, once, ranked
 from heritage.surveys import Run, Survey, Visit
-from heritage.web.access import may
+from heritage.web.access import may, only_for_admins
 from heritage.web.charts import PLAIN
 from heritage.web.frame import errors_in_words, go_to_new_triage, plain
 from heritage.web.inspection_view import band_badge
@@ -63,7 +63,9 @@ def show_surveys() -> None:
             assert survey
             st.switch_page("pages/2_Triage.py", query_params={"survey": str(survey.id)})
         deletable = survey is not None and may(Role.ADMIN)
-        if st.button("Delete …", icon=":material/delete:", disabled=not deletable):
+        if st.button(
+            "Delete …", icon=":material/delete:", disabled=not deletable, help=only_for_admins()
+        ):
             assert survey
             _confirm_deletion(survey)
         if st.button("New triage", icon=":material/add:"):

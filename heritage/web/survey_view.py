@@ -24,7 +24,7 @@ from heritage.priority import (
     once,
 )
 from heritage.surveys import DONE, FAILED, STOPPED, WAITING, Run, Survey
-from heritage.web.access import may, visitor
+from heritage.web.access import may, only_for_admins, visitor
 from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, for_visitors, plain
 from heritage.web.inspection_view import band_badge, say_how_it_scans
@@ -608,7 +608,10 @@ def _offer_removal(runs: Sequence[Run]) -> None:
             "Run", list(by_id), format_func=titles.__getitem__, key="run_to_remove"
         )
         if st.button(
-            "Remove what it found", icon=":material/delete:", disabled=not may(Role.ADMIN)
+            "Remove what it found",
+            icon=":material/delete:",
+            disabled=not may(Role.ADMIN),
+            help=only_for_admins(),
         ):
             _confirm_removal(by_id[chosen], titles[chosen])
 
