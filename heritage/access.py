@@ -6,6 +6,7 @@ roles: a viewer looks, an inspector also triages and judges, an admin also delet
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from heritage.errors import AccessError, StoreError
+from heritage.errors import AccessError, HeritageError, StoreError
 from heritage.surveys import SurveyStore
 
 AUDIT = "audit.jsonl"
@@ -55,14 +56,16 @@ class Visitor:
             )
 
 
-def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> Role:
+def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any], *, providers: int = 1) -> Role:
     """The highest role that the settings give to somebody with these claims.
 
     Args:
         claims: Of the identity provider's token, such as `email`, `sub`, `roles`.
-        settings: `viewers`, `inspectors` and `admins` list addresses or subjects; `role_claim`
-            names a claim that holds roles; `everyone` is the role of whoever can sign in,
-            `viewer` unless it is set, `nobody` to keep them out.
+        settings: `viewers`, `inspectors` and `admins` list addresses or subjects, these also as
+            `issuer|subject`; `role_claim` names a claim that holds roles; `everyone` is the role of
+            whoever can sign in, `viewer` unless it is set, `nobody` to keep them out.
+        providers: How many there are to sign in with. With several a subject counts only with its
+            issuer, as each numbers people in its own way.
 
     Raises:
         StoreError: A setting makes no sense; nobody is let in by mistake.
@@ -70,17 +73,21 @@ def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> Role:
     unknown = set(settings) - {"viewers", "inspectors", "admins", "role_claim", "everyone"}
     if unknown:
         raise StoreError("[access]", f"no setting is called {min(unknown)}", "see SECURITY.md")
-    known_as = {name.casefold() for name in _names(claims)}
+    known_as = {name.lower() for name in _names(claims)}
+    if subject := claims.get("sub"):
+        known_as.add(f"{claims.get('iss', '')}|{subject}".lower())
+        if providers > 1:
+            known_as.discard(str(subject).lower())
     found = [_role(settings.get("everyone", Role.VIEWER.name), strict=True)]
     for role in (Role.VIEWER, Role.INSPECTOR, Role.ADMIN):
         listed = settings.get(f"{role.name.lower()}s", ())
         if isinstance(listed, str) or not all(isinstance(name, str) for name in listed):
             raise StoreError("[access]", f"{role.name.lower()}s is no list", "see SECURITY.md")
-        if known_as & {name.casefold() for name in listed}:
+        if known_as & {name.lower() for name in listed}:
             found.append(role)
     told = claims.get(settings.get("role_claim", ""), ())
-    found += [_role(name) for name in ([told] if isinstance(told, str) else told)]
-    return max(found)
+    roles = [told] if isinstance(told, str) else told if isinstance(told, list | tuple) else ()
+    return max(found + [_role(name) for name in roles])
 
 
 def name_of(claims: Mapping[str, Any]) -> str:
@@ -114,9 +121,12 @@ def note(folder: Path, visitor: Visitor, what: str, **facts: Any) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # One write of a file opened for appending is not torn by others who do the same.
-        handle = os.open(folder / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        handle = os.open(folder / AUDIT, flags, 0o600)
         try:
-            os.write(handle, text.encode())
+            data = (b"\n" if _is_torn(handle) else b"") + text.encode()
+            if os.write(handle, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -124,6 +134,14 @@ def note(folder: Path, visitor: Visitor, what: str, **facts: Any) -> None:
         raise StoreError(
             AUDIT, f"it cannot be written ({error.strerror})", "make room on the server"
         ) from error
+
+
+def _is_torn(handle: int) -> bool:
+    """Whether the last line was cut off by a full disk."""
+    if os.lseek(handle, 0, os.SEEK_END) == 0:
+        return False
+    os.lseek(handle, -1, os.SEEK_END)
+    return os.read(handle, 1) != b"\n"
 
 
 class GuardedStore(SurveyStore):
@@ -178,10 +196,25 @@ def _guarded(name: str, role: Role) -> Callable[..., Any]:
         self.visitor.require(role, name.replace("_", " "))
         if name in _NOTED:
             facts = dict(zip(_FACTS[name], given, strict=False)) | named
+            facts |= _called(self, facts)
             note(self.folder, self.visitor, _NOTED[name], **facts)
-        return plain(self, *given, **named)
+        try:
+            return plain(self, *given, **named)
+        except HeritageError as error:
+            if name in _NOTED:
+                reason = f"{_NOTED[name]}: not done, {error.reason}"
+                note(self.folder, self.visitor, reason, **facts)
+            raise
 
     return guarded
+
+
+def _called(store: SurveyStore, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What the numbers in a line stand for: nobody can look it up once it is deleted."""
+    if "run" in facts:
+        run = store.run(facts["run"])
+        return {"survey_name": store.survey(run.survey_id).name, "reader": run.reader}
+    return {"survey_name": store.survey(facts["survey"]).name} if "survey" in facts else {}
 
 
 for _name, _least in CHANGES.items():

@@ -1,4 +1,6 @@
 import json
+import resource
+import signal
 import threading
 from pathlib import Path
 
@@ -6,9 +8,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, name_of, note, role_of
+from heritage.cards import read_card
 from heritage.errors import AccessError, StoreError
 from heritage.logs import LOGS
 from heritage.surveys import SurveyStore
+from heritage.web import access
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["app.py", *(f"pages/{path.name}" for path in sorted((ROOT / "pages").glob("*.py")))]
@@ -53,7 +57,41 @@ def test_verdicts_and_deletions_leave_a_line_of_who_and_what(tmp_path):
     assert all(line["who"] == "anna@example.org" and line["at"] for line in lines)
     assert lines[0]["photos"] == [1]
     assert lines[0]["verdict"] == "damaged"
-    assert lines[1]["survey"] == survey.id
+    assert (lines[1]["survey"], lines[1]["survey_name"]) == (survey.id, "Tower")
+
+
+def test_a_deletion_that_was_refused_is_told_from_one_that_was_done(tmp_path, weights_dir):
+    store = GuardedStore(SurveyStore(tmp_path), Visitor("anna@example.org", Role.ADMIN))
+    survey = store.create_survey("Tower")
+    run = store.create_run(survey.id, read_card(weights_dir / "mobilenet_v2.json"))
+    assert SurveyStore.claim(store, run.id, "worker")
+    with pytest.raises(StoreError, match="being triaged"):
+        store.delete_survey(survey.id)
+    with pytest.raises(StoreError):
+        store.delete_survey(99)
+    lines = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    assert [line["what"].split(",")[0] for line in lines] == [
+        "survey deleted",
+        "survey deleted: not done",
+    ]
+
+
+def test_a_line_that_a_full_disk_cut_off_is_an_error_and_spoils_no_other(tmp_path):
+    note(tmp_path, Visitor("anna"), "verdict")
+    size = (tmp_path / AUDIT).stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
+    try:
+        with pytest.raises(StoreError, match=r"audit\.jsonl"):
+            note(tmp_path, Visitor("anna"), "survey deleted")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, was)
+    note(tmp_path, Visitor("ben"), "verdict")
+    first, torn, last = (tmp_path / AUDIT).read_text().splitlines()
+    assert [json.loads(line)["who"] for line in (first, last)] == ["anna", "ben"]
+    assert len(torn) == 20
 
 
 def test_what_cannot_be_written_down_does_not_happen(tmp_path):
@@ -96,10 +134,22 @@ ANNA = {"sub": "1", "email": "Anna@Example.org", "email_verified": True, "groups
         (ANNA | {"email_verified": "false"}, {"admins": ["anna@example.org"]}, Role.VIEWER),
         ({"sub": ""}, {"admins": [""]}, Role.VIEWER),
         ({}, {"viewers": ["x"], "everyone": "nobody"}, Role.NOBODY),
+        (ANNA | {"groups": None}, {"role_claim": "groups"}, Role.VIEWER),
+        (ANNA | {"groups": 3}, {"role_claim": "groups"}, Role.VIEWER),
+        (ANNA | {"email": "strauß@example.org"}, {"admins": ["strauss@example.org"]}, Role.VIEWER),
+        (ANNA | {"iss": "https://a"}, {"admins": ["https://a|1"]}, Role.ADMIN),
+        (ANNA | {"iss": "https://b"}, {"admins": ["https://a|1"]}, Role.VIEWER),
     ],
 )
 def test_roles_come_from_lists_or_a_claim(claims, settings, role):
     assert role_of(claims, settings) == role
+
+
+def test_with_several_providers_a_subject_counts_with_its_issuer_only():
+    claims = ANNA | {"iss": "https://a"}
+    assert role_of(claims, {"admins": ["1"]}, providers=2) == Role.VIEWER
+    assert role_of(claims, {"admins": ["https://a|1"]}, providers=2) == Role.ADMIN
+    assert role_of(claims, {"admins": ["anna@example.org"]}, providers=2) == Role.ADMIN
 
 
 @pytest.mark.parametrize(
@@ -128,8 +178,8 @@ AUTH = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x" 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+@pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path):
     app = AppTest.from_file(str(ROOT / page), default_timeout=60)
     app.secrets["auth"] = AUTH
     app.run()
@@ -139,3 +189,41 @@ def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path,
     assert not app.metric
     assert not app.dataframe
     assert {path.name for path in tmp_path.iterdir()} <= {LOGS}
+
+
+@pytest.fixture
+def nobody_signed_in_yet(monkeypatch, tmp_path):
+    monkeypatch.setattr(access, "_seen", set())
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
+
+
+def home(**secrets):
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    for name, value in secrets.items():
+        app.secrets[name] = value
+    return app.run()
+
+
+def is_closed(app):
+    return [title.value for title in app.title] == ["This app is not set up"]
+
+
+@pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_sign_in_that_is_lost_while_the_server_runs_lets_nobody_in():
+    assert not is_closed(home())
+    assert [button.label for button in home(auth=AUTH).button] == ["Sign in"]
+    assert is_closed(home())
+    assert is_closed(home(access={"admins": ["anna"]}))
+
+
+@pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_roles_without_sign_in_let_nobody_in():
+    assert is_closed(home(access={"admins": ["anna"]}))
+    assert not is_closed(home(other={"key": "of another app"}))
+
+
+@pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_where_sign_in_is_required_nobody_gets_in_without(monkeypatch):
+    monkeypatch.setenv("HERITAGE_SIGN_IN", "required")
+    assert is_closed(home())
+    assert [button.label for button in home(auth=AUTH).button] == ["Sign in"]

@@ -18,12 +18,14 @@ from helpers import (
 )
 from streamlit.testing.v1 import AppTest
 
+from heritage.access import AUDIT
 from heritage.bands import BandThresholds
 from heritage.cards import list_cards
 from heritage.figures import p_text, percent_text, size_text
 from heritage.inspection import Inspection, found_in
 from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.photos import open_photo
+from heritage.store.database import surveys_dir
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
 from heritage.training.config import TrainingConfig
@@ -319,6 +321,7 @@ def test_an_unsure_answer_says_so(monkeypatch, tmp_path):
 @pytest.fixture
 def own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HERITAGE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
     yield
     for job in jobs.list_jobs():
         job.stop()
@@ -432,6 +435,9 @@ def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_d
     app.button(key=f"discard-{job.name}").click().run()
     assert not app.exception
     assert not jobs.list_jobs()
+    lines = (surveys_dir() / AUDIT).read_text().splitlines()
+    done = [line["what"] for line in map(json.loads, lines) if line.get("name") == job.name]
+    assert done == ["training begun", "training stopped", "training discarded"]
 
 
 def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import streamlit as st
 
 from heritage.access import Role, Visitor, name_of, role_of
 from heritage.errors import HeritageError, StoreError
+
+MEND = "set it up as SECURITY.md tells; until then nobody gets in"
+# Streamlit reads the secrets anew when they change: a file lost meanwhile must not open the door.
+_seen: set[str] = set()
 
 
 def visitor() -> Visitor:
@@ -24,7 +29,8 @@ def visitor() -> Visitor:
     claims = st.user.to_dict()
     if not claims.get("is_logged_in"):
         return Visitor("", Role.NOBODY)
-    return Visitor(name_of(claims), role_of(claims, settings.get("access", {})))
+    role = role_of(claims, settings.get("access", {}), providers=len(_providers(settings)))
+    return Visitor(name_of(claims), role)
 
 
 def may(role: Role) -> bool:
@@ -57,8 +63,7 @@ def admit() -> None:
         st.button("Sign out", icon=":material/logout:", on_click=st.logout)
     else:
         st.markdown("Surveys and photos here are for people your office knows. Please sign in.")
-        providers = [name for name, value in settings["auth"].items() if isinstance(value, Mapping)]
-        for name in providers or [None]:
+        for name in _providers(settings) or [""]:
             st.button(
                 f"Sign in with {name.capitalize()}" if name else "Sign in",
                 type="primary",
@@ -82,11 +87,24 @@ def _settings() -> Mapping[str, Any]:
     """The secrets, empty where there are none.
 
     Raises:
-        StoreError: A file of secrets is there and cannot be read.
+        StoreError: Nobody would have to sign in though somebody had to before, or was meant to.
     """
+    settings: Mapping[str, Any] = {}
     if st.secrets.load_if_toml_exists():
-        return st.secrets.to_dict()
-    there = [path for path in st.get_option("secrets.files") if Path(path).exists()]
-    if there:
+        settings = st.secrets.to_dict()
+    elif any(Path(path).exists() for path in st.get_option("secrets.files")):
         raise StoreError("secrets.toml", "it cannot be read", "mend it; until then nobody gets in")
-    return {}
+    if "auth" in settings:
+        _seen.add("auth")
+    elif "access" in settings:
+        raise StoreError("secrets.toml", "it has [access] and no [auth]", MEND)
+    elif "auth" in _seen:
+        raise StoreError("secrets.toml", "[auth] was there and is gone", MEND)
+    elif os.environ.get("HERITAGE_SIGN_IN"):
+        raise StoreError("secrets.toml", "it has no [auth], and sign-in is required", MEND)
+    return settings
+
+
+def _providers(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the providers to choose from; none where there is just one, without a name."""
+    return [name for name, value in settings["auth"].items() if isinstance(value, Mapping)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from heritage.access import GuardedStore, Visitor, note
+from heritage.access import GuardedStore, Role, Visitor, note
 from heritage.bands import BANDS
 from heritage.cards import write_atomically
 from heritage.errors import StoreError
@@ -212,8 +212,10 @@ def labels_manifest() -> str:
     one it began with. Those of days ago that no training names are removed.
 
     Raises:
+        AccessError: Only admins train.
         StoreError: It cannot be written.
     """
+    visitor().require(Role.ADMIN, "train")
     from heritage.handover import training_manifest
     from heritage.training.jobs import list_jobs
 

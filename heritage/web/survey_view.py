@@ -409,7 +409,12 @@ def _show_learning(survey: Survey, run: Run, rows: Sequence[PriorityRow]) -> Non
     size = labelled_bytes(survey, run)
     labelled = any(row.verdict in (DAMAGED, SOUND) and not row.error for row in rows)
     with st.container(horizontal=True):
-        if st.button("Train on all verdicts", icon=":material/model_training:"):
+        if st.button(
+            "Train on all verdicts",
+            icon=":material/model_training:",
+            disabled=not may(Role.ADMIN),
+            help=only_for_admins(),
+        ):
             with errors_in_words():
                 st.session_state["training_data"] = labels_manifest()
                 st.switch_page("pages/5_Train.py")

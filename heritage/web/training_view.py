@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from heritage.access import Role
+from heritage.access import Role, note
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
@@ -30,7 +30,7 @@ from heritage.training.jobs import (
     runs_dir,
     start,
 )
-from heritage.web.access import may
+from heritage.web.access import may, visitor
 from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.models import data_url
@@ -404,7 +404,9 @@ def _start(config: TrainingConfig | None) -> None:
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:")
     if pressed:
         with errors_in_words():
-            job = start(config, str(_allowed(st.session_state["training_data"].strip())), name)
+            data = str(_allowed(st.session_state["training_data"].strip()))
+            _note(name, "training begun")
+            job = start(config, data, name)
             st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
             st.rerun()
 
@@ -425,7 +427,19 @@ def _show_runs() -> None:
     st.fragment(_runs, run_every=SHOWN_EVERY_S if running else None)()
 
 
+def _note(name: str, what: str) -> None:
+    """Leaves a line of who does what to a training; a fragment runs on when a role was taken away.
+
+    Raises:
+        HeritageError: They may not, or it cannot be written.
+    """
+    visitor().require(Role.ADMIN, what)
+    note(surveys_dir(), visitor(), what, name=name)
+
+
 def _runs() -> None:
+    if not may(Role.ADMIN):
+        st.rerun()
     jobs = list_jobs()
     statuses = {job.name: job.status() for job in jobs}
     for job in jobs:
@@ -490,6 +504,7 @@ def _controls(job: Job, status: Status) -> None:
     if status == "running":
         if st.button("Stop", key=f"stop-{job.name}", icon=":material/stop:"):
             with errors_in_words():
+                _note(job.name, "training stopped")
                 job.stop()
                 st.toast("Stopping; finished epochs are kept")
         return
@@ -497,6 +512,7 @@ def _controls(job: Job, status: Status) -> None:
         "Resume", key=f"resume-{job.name}", icon=":material/play_arrow:"
     ):
         with errors_in_words():
+            _note(job.name, "training resumed")
             job.launch()
             st.rerun()
     made = (Path(job.out) / f"{job.name}.json").exists()
@@ -519,6 +535,7 @@ def _controls(job: Job, status: Status) -> None:
         else "Forgets what this run has learned so far.",
     ):
         with errors_in_words():
+            _note(job.name, "training discarded")
             job.discard()
             st.rerun()
 
