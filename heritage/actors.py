@@ -24,7 +24,7 @@ from ray.data.extensions import ArrowPythonObjectArray
 from heritage.answers import SCHEMA
 from heritage.buckets import Place, read_photo
 from heritage.duplicates import perceptual_hash
-from heritage.errors import HeritageError, PhotoError
+from heritage.errors import CheckpointError, HeritageError, PhotoError
 from heritage.inspection import Inspector
 from heritage.photos import Photo, open_photo
 from heritage.sources import Source
@@ -201,6 +201,8 @@ class Answer:
         try:
             whole = self._inspector.answer(read.photo, read.pixels)
             finding = finding_of(self._inspector, read.photo, whole, detail=self._detail)
+        except CheckpointError as error:  # if it does so at every photo, the run ends
+            return read.row | {"error": self._one_photos_fault(error)}
         except (HeritageError, OSError):
             raise
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 EDGE_STEP_PERCENT = 0.5  # what the edges between bands are rounded to
 
@@ -34,7 +35,7 @@ class BandThresholds:
 
     def __post_init__(self) -> None:
         order = (0, self.watch_percent, self.high_percent, self.urgent_percent, 100)
-        if list(order) != sorted(order):
+        if not all(lower <= upper for lower, upper in pairwise(order)):  # not so of NaN
             raise ValueError("thresholds must rise from Watch over High to Urgent within 0-100 %")
 
     def band(self, damage_percent: float) -> Band:

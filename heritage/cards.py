@@ -15,6 +15,14 @@ from heritage.errors import BackboneError, CheckpointError, one_line
 
 CARD_VERSION = 1
 LONGEST_NAME = 100
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)),
+}
 ENDS = ("low", "high")
 FLOAT16, INT8 = "float16", "int8 per channel"
 FIGURES = {
@@ -104,6 +112,7 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
     for path in sorted((folder or weights_dir()).glob("*.json")):
         with suppress(CheckpointError):
             if path.with_suffix(".safetensors").exists():
+                check_name(path.stem)
                 cards.append(read_card(path))
     order = list(BACKBONES)
     return sorted(cards, key=lambda card: (-_validation_auroc(card), order.index(card.backbone)))
@@ -138,8 +147,10 @@ def read_card(path: Path) -> ModelCard:
         CheckpointError: It is missing, no JSON, or lacks a field.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair cannot be shown
+        # No database takes NaN in JSON; where a number is needed, its absence is refused below.
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
+        # Half a surrogate pair cannot be shown, 1e999 not be stored.
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
         card = card_from_values(values)
         low, high = card.unsure
         if not 0 <= low <= high <= 1:
@@ -280,12 +291,17 @@ def write_card(card: ModelCard, folder: Path) -> None:
     write_atomically(folder / f"{card.name}.json", text.encode())
 
 
+def is_reserved(name: str) -> bool:
+    """Whether Windows takes a file of this name for a device, whatever its extension."""
+    return name.partition(".")[0].strip().upper() in DEVICES
+
+
 def check_name(name: str) -> None:
     """Refuses a checkpoint name that is no plain file name, and so could leave its folder.
 
     Raises:
-        CheckpointError: It is empty, too long, begins like an option, or holds a separator, a
-            control character or one that Windows does not allow.
+        CheckpointError: It is empty, too long, begins like an option, holds a separator, a
+            control character or one that Windows does not allow, or is a device there.
     """
     forbidden = set('/\\:<>"|?*')
     if (
@@ -294,6 +310,8 @@ def check_name(name: str) -> None:
         or name.startswith("-")
         or set(name) & forbidden
         or not name.isprintable()
+        or name.endswith((".", " "))
+        or is_reserved(name)
     ):
         raise CheckpointError(
             name, "this is no name for a checkpoint", "use letters, digits, dots, - and _"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from heritage.cards import is_reserved
 from heritage.overlays import Region, blend
 from heritage.photos import Limits, Photo, open_photo
 
@@ -131,9 +132,14 @@ def safe_stem(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """The same from a name that is no file's, such as a building's: its dots end nothing."""
+    """The same from a name that is no file's, such as a building's: its dots end nothing.
+
+    It fits any file system, with something added to it: 80 characters and 160 bytes at most, and
+    none of the names that are devices on Windows.
+    """
     plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")
-    return plain[:80].rstrip("._-") or "photo"
+    short = plain[:80].encode()[:160].decode(errors="ignore").rstrip("._-") or "photo"
+    return f"{short}_" if is_reserved(short) else short
 
 
 def heated_thumbnail(

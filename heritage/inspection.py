@@ -20,7 +20,7 @@ from heritage.bands import SOUND, BandThresholds
 from heritage.cards import ModelCard, default_name
 from heritage.checkpoints import Checkpoint, load_checkpoint
 from heritage.engines import Answer, Engine, out_of_memory
-from heritage.errors import HeritageError, PhotoError
+from heritage.errors import CheckpointError, HeritageError, PhotoError
 from heritage.heatmaps import has_evidence, heat_at_size, to_photo_size
 from heritage.inputs import network_input, working_side_px
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
@@ -207,6 +207,7 @@ class Inspector:
             self._checkpoint.backbone,
             lambda done: on_tiles(done, plan.tiles),
         )
+        self._check_finite(torch.from_numpy(grid))
         points = self._checkpoint.pointer is not None
         if points:
             # What was found to be the best place to cut becomes the hot threshold.
@@ -218,6 +219,12 @@ class Inspector:
         return replace(
             whole, **found, method=DETAIL_SCAN, whole=whole, first_stage=None, warnings=warnings
         )
+
+    def _check_finite(self, *answers: Tensor) -> None:
+        if not all(torch.isfinite(answer).all() for answer in answers):
+            raise CheckpointError(
+                self.card.name, "its answer is no number", "restore its files, or train it again"
+            )
 
     def _read_tiles(self, x: Tensor) -> Tensor:
         """Logits or heat (B, h, w) of tiles, comparable between tiles."""
@@ -233,8 +240,13 @@ class Inspector:
         return working_side_px(self._checkpoint.backbone)
 
     def answer(self, photo: Photo, pixels: np.ndarray, method: str = GRAD_CAM) -> Inspection:
-        """Inspects a photo that has been decoded to RGB (h, w, 3) uint8 at `working_side_px`."""
+        """Inspects a photo that has been decoded to RGB (h, w, 3) uint8 at `working_side_px`.
+
+        Raises:
+            CheckpointError: Its answer is no number, as with weights that are finite and absurd.
+        """
         found = self._timed_answer(network_input(pixels, self._checkpoint.backbone), method)
+        self._check_finite(found.logits, found.maps)
         probability = torch.sigmoid(found.logits.double() / self.card.temperature).item()
         damage_percent = round(probability * 100, 2)
         inspection = Inspection(

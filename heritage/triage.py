@@ -428,6 +428,8 @@ class _Reader:
         try:
             whole = ask.inspect(photo) if pixels is None else ask.answer(photo, pixels)
             return replace(read, finding=finding_of(ask, photo, whole, detail=self.detail))
+        except CheckpointError as error:  # if it does so at every photo, the run ends
+            return replace(read, broken=unforeseen(error))
         except (HeritageError, OSError):
             raise
         except Exception as error:
@@ -439,7 +441,7 @@ def unforeseen(error: Exception) -> str:
     LOG.warning("photo broke off", exc_info=error)
     if out_of_memory(error):
         return f"{NO_MEMORY}; {SAVE_MEMORY}"
-    told = one_line(first_line(error))
+    told = error.reason if isinstance(error, HeritageError) else one_line(first_line(error))
     return f"it could not be read by the backbone ({told}); save it anew with another program"
 
 

@@ -23,7 +23,11 @@ def test_moved_thresholds_move_the_bands():
     assert BandThresholds(60, 40, 10).band(60).name == "Urgent"
 
 
-@pytest.mark.parametrize("values", [(50, 60, 20), (101, 50, 20), (85, 50, -1)])
+NAN = float("nan")
+OF_NAN = [(NAN, 50, 20), (85, NAN, 20), (85, 50, NAN)]
+
+
+@pytest.mark.parametrize("values", [(50, 60, 20), (101, 50, 20), (85, 50, -1), *OF_NAN])
 def test_thresholds_that_do_not_rise_are_refused(values):
     with pytest.raises(ValueError, match="rise"):
         BandThresholds(*values)

@@ -238,6 +238,39 @@ def test_weights_that_are_not_finite_are_refused_by_name(stored, value):
         load_checkpoint("mobilenet_v2", stored)
 
 
+def test_a_file_with_a_name_that_cannot_be_shown_hides_no_other(stored):
+    for end in (".json", ".safetensors"):
+        odd = os.fsencode(stored) + b"/ch\xe2teau" + end.encode()
+        Path(os.fsdecode(odd)).write_bytes((stored / f"mobilenet_v2{end}").read_bytes())
+    assert [card.name for card in list_cards(stored)] == ["mobilenet_v2"]
+
+
+def test_a_card_never_holds_what_no_database_takes(stored):
+    path = stored / "mobilenet_v2.json"
+    whole = path.read_text()
+    values = json.loads(whole)
+    values["training"] = {"history": [{"seconds": float("nan")}]}
+    path.write_text(json.dumps(values))
+    assert read_card(path).training == {"history": [{"seconds": None}]}
+    path.write_text(json.dumps(values).replace("NaN", "1e999"))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_card(path)
+
+
+def absurd(stored):
+    """Finite weights whose answer is none: the root of a negative variance."""
+    tensors = safetensors.torch.load_file(stored / "mobilenet_v2.safetensors")
+    name = next(name for name in tensors if name.endswith("running_var"))
+    tensors[name].fill_(-1.0)
+    replace_weights(stored, safetensors.torch.save(tensors))
+
+
+def test_an_answer_that_is_no_number_is_an_error_and_not_a_sound_photo(stored):
+    absurd(stored)
+    with pytest.raises(CheckpointError, match="its answer is no number"):
+        Inspector("mobilenet_v2", folder=stored).inspect(crack_photo())
+
+
 def test_weights_of_another_backbone_are_refused(stored):
     change_card(stored, backbone="resnet18")
     with pytest.raises(CheckpointError, match="do not fit the backbone"):
@@ -426,7 +459,13 @@ def test_who_writes_a_card_waits_for_who_is_writing_it(stored):
     assert read_card(stored / "mobilenet_v2.json") == written
 
 
-@pytest.mark.parametrize("name", ["../x", "sub/x", "..", ".", "", "a\\b", "/x", "x\0", "C:x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "sub/x", "..", ".", "", "a\\b", "/x", "x\0", "C:x"),
+        *("NUL", "aux.2", "com1", "x."),
+    ],
+)
 def test_a_name_cannot_leave_its_folder(weights_dir, tmp_path, name):
     inner = tmp_path / "inner"
     for folder in (inner / "sub", inner):

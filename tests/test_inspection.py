@@ -178,6 +178,10 @@ def test_no_name_leads_out_of_the_folder(name):
         ("06.05.2026 Kirche", "06.05.2026_Kirche"),
         ("Haus 5/7", "Haus_5_7"),
         (f"{'x' * 79}. tower", "x" * 79),
+        ("Aux", "Aux_"),
+        ("com1.north", "com1.north_"),
+        ("Auxiliary", "Auxiliary"),
+        ("塔" * 80, "塔" * 53),
     ],
 )
 def test_the_dots_and_slashes_of_a_name_that_is_no_files_end_nothing(name, safe):
