@@ -499,6 +499,34 @@ def look_at(app, photo_id):
     return app.run()
 
 
+def test_a_note_in_hand_outlives_one_that_somebody_else_writes(kept, spring):
+    survey, run = spring
+    row = next(row for row in kept.rows(run.id) if row.sha256)
+    app = look_at(page("2_Triage.py", survey=survey.id), row.photo_id)
+    kept.give_verdict([row.photo_id], "", "only dirt", "ben")
+    app.text_area[0].set_value("open crack, call the scaffolder")
+    button(app, "Damaged").click().run()
+    assert app.text_area[0].value == "open crack, call the scaffolder"
+    assert "somebody else has left “only dirt”" in texts(app)
+    assert [said.given_by for said in kept.verdicts(row.photo_id)] == ["ben"], "seen first"
+    button(app, "Damaged").click().run()
+    latest = kept.verdicts(row.photo_id)[0]
+    assert (latest.verdict, latest.note) == ("damaged", "open crack, call the scaffolder")
+    assert "somebody else" not in texts(look_at(app, row.photo_id))
+
+
+def test_a_note_that_is_kept_on_is_said_by_its_writer_only(kept, spring):
+    survey, run = spring
+    row = next(row for row in kept.rows(run.id) if row.sha256)
+    app = look_at(page("2_Triage.py", survey=survey.id), row.photo_id)
+    kept.give_verdict([row.photo_id], "", "only dirt", "ben")
+    button(app, "Damaged").click().run()
+    assert kept.verdicts(row.photo_id)[0].note == "only dirt", "nothing is lost"
+    told = texts(look_at(app, row.photo_id))
+    assert told.count(": only dirt") == 1
+    assert "by ben" in told
+
+
 def test_a_note_given_elsewhere_is_not_overwritten_by_an_empty_field(kept, twins):
     survey, (one, other) = twins
     app = look_at(page("2_Triage.py", survey=survey.id), other)

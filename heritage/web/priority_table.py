@@ -483,7 +483,8 @@ def _ask_verdict(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
 def _said(said: Verdict, before: Verdict | None) -> str:
     taken_back = "Taken back" if before and before.verdict else "Note"
     by = f" by {plain(said.given_by)}" if said.given_by else ""
-    note = f": {plain(said.note)}" if said.note else ""
+    new = said.note and not (before and before.note == said.note)
+    note = f": {plain(said.note)}" if new else ""
     words = WORDS.get(said.verdict, taken_back)
     return f"**{words}**{by}, {said.given_at:%Y-%m-%d %H:%M} UTC{note}"
 
@@ -496,7 +497,7 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
         width=240,
         placeholder="who says so",
     )
-    note = _ask_note(row)
+    note, unseen = _ask_note(row)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = None
         for verdict in VERDICTS:
@@ -518,7 +519,7 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
             if st.button("Save the note", icon=":material/save:"):
                 given, onwards = row.verdict, False
             st.caption("Not kept yet; a verdict keeps it as well.", width="content")
-    if given is not None:
+    if given is not None and not unseen:
         with errors_in_words():
             twins = store().twins(row.photo_id)
             store().give_verdict(twins, given, note, who)
@@ -526,25 +527,41 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
             if given and onwards and others:
                 _choose(others[0].photo_id)
             for photo_id in twins:
-                st.session_state["note_drafts"].pop(photo_id, None)
+                st.session_state["note_fields"].pop(photo_id, None)
             st.rerun()
 
 
-def _ask_note(row: PriorityRow) -> str:
-    """The note in hand; what is not saved yet is kept while other photos are looked at."""
-    drafts: dict[int, tuple[str, str]] = st.session_state.setdefault("note_drafts", {})
-    began, draft = drafts.get(row.photo_id, (row.note, row.note))
-    # Where somebody has written another note since, theirs is shown: it is another field.
-    key = f"note_{row.photo_id}_{hash(row.note)}"
-    st.session_state.setdefault(key, draft if began == row.note else row.note)
+def _ask_note(row: PriorityRow) -> tuple[str, bool]:
+    """The note in hand, and whether it stands against one that nobody here has seen until now.
+
+    What is not saved yet is kept while other photos are looked at, and when somebody else writes a
+    note to the same photo.
+    """
+    # Photo to the kept note that the field began with, what stands in the field, and the kept
+    # note that was last shown beside it.
+    fields: dict[int, tuple[str, str, str]] = st.session_state.setdefault("note_fields", {})
+    began, text, shown = fields.get(row.photo_id, (row.note, row.note, row.note))
+    text = st.session_state.get(_note_key(row, began), text)
+    if text.strip() in (began, row.note):  # nothing of one's own: what is kept is shown
+        began = text = row.note
+    key = _note_key(row, began)
+    st.session_state.setdefault(key, text)
     note = st.text_area(
         "Note", key=key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
     )
-    if note.strip() == row.note:
-        drafts.pop(row.photo_id, None)
-    else:
-        drafts[row.photo_id] = (row.note, note)
-    return note
+    fields[row.photo_id] = (began, note, row.note)
+    if began != row.note:
+        theirs = f"“{plain(row.note)}”" if row.note else "no note any more"
+        st.warning(
+            f"Meanwhile somebody else has left {theirs}. Yours takes its place with a verdict, or "
+            "with **Save the note**.",
+            icon=":material/edit_note:",
+        )
+    return note, began != row.note != shown
+
+
+def _note_key(row: PriorityRow, began: str) -> str:
+    return f"note_{row.photo_id}_{hash(began)}"
 
 
 def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:
