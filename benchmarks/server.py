@@ -52,7 +52,11 @@ def served(home: Path, port: int = 0, **environment: str) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(120)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

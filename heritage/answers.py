@@ -96,6 +96,7 @@ class Answers:
         with self._told():
             self.place.files.create_dir(self.parts, recursive=True)
             if restart:
+                self._check_ours()
                 self._clear()
             before = self._request()
             if before is None:
@@ -189,11 +190,7 @@ class Answers:
 
     def _request(self) -> Request | None:
         path = self.place.below(RUN)
-        if self.place.files.get_file_info(path).type == FileType.NotFound:
-            if self._files():
-                raise StoreError(
-                    self.place.name, "its Parquet files are not ours", "name another folder"
-                )
+        if not self._check_ours():
             return None
         try:
             with self.place.files.open_input_stream(path) as stream:
@@ -204,6 +201,15 @@ class Answers:
             raise StoreError(
                 f"{self.place.name}/{RUN}", f"it cannot be read ({error})", "add --restart"
             ) from error
+
+    def _check_ours(self) -> bool:
+        """Whether a run began here; raises StoreError where there are only Parquet files."""
+        there = self.place.files.get_file_info(self.place.below(RUN)).type != FileType.NotFound
+        if not there and self._files():
+            raise StoreError(
+                self.place.name, "its Parquet files are not ours", "name another folder"
+            )
+        return there
 
     def _write_request(self, request: Request) -> None:
         text = json.dumps(asdict(request), indent=1, ensure_ascii=False) + "\n"

@@ -47,6 +47,10 @@ class StoreError(HeritageError):
     """A survey that is not there, or a database or folder that cannot be used."""
 
 
+class NoSurveyError(StoreError):
+    """A survey that is not there, or not any more."""
+
+
 class DatabaseAwayError(StoreError):
     """A survey database that does not answer now and may do so again: busy, stopped, restarted."""
 

@@ -183,7 +183,7 @@ def checked_bytes(source: Source, data: bytes, size: int, limits: Limits) -> byt
         PhotoError: It is empty or over the cap.
     """
     if max(size, len(data)) > limits.max_bytes:
-        raise _refused(source.photo, _too_large(limits))
+        raise _refused(source.photo, too_large(limits))
     if not data:
         raise _refused(source.photo, _EMPTY)
     return data
@@ -484,7 +484,8 @@ def _unopened(kind: str, exc: OSError) -> str:
     return f"the {kind} cannot be opened ({exc.strerror}); check the path and your permissions"
 
 
-def _too_large(limits: Limits) -> str:
+def too_large(limits: Limits = Limits()) -> str:
+    """What is told of a photo of more bytes than `limits` allow."""
     most_mb = limits.max_bytes / 2**20
     return f"the file is larger than {most_mb:.4g} MB; save a smaller copy and use that"
 
@@ -538,7 +539,7 @@ def _entry_error(info: zipfile.ZipInfo, limits: Limits) -> str:
     if info.flag_bits & 0x41:
         return _LOCKED
     if max(info.file_size, info.compress_size) > limits.max_bytes:
-        return _too_large(limits)
+        return too_large(limits)
     if info.file_size > max(2**20, _MAX_RATIO * info.compress_size):
         return _RATIO
     # bzip2 and LZMA cannot be unpacked in bounded memory, and nobody packs photos with them.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session, aliased
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard, card_from_values
-from heritage.errors import PhotoError, StoreError
+from heritage.errors import NoSurveyError, PhotoError, StoreError
 from heritage.methods import DETAIL_SCAN
 from heritage.overlays import Region, coarsened
 from heritage.priority import VERDICTS, PriorityRow, with_relatives
@@ -434,8 +434,7 @@ class SurveyStore:
         Raises:
             StoreError: A ZIP holds other photos, or in another order, than when they were entered.
         """
-        with Session(self.engine) as session:
-            self._edited(session, survey_id)
+        with self._that_is_there(survey_id) as session:
             known = select(PhotoRow.source_path, PhotoRow.source_member, PhotoRow.name).where(
                 PhotoRow.survey_id == survey_id
             )
@@ -502,8 +501,7 @@ class SurveyStore:
             OSError: The disk is full or cannot be written.
         """
         self.files.keep(data, sha256, suffix)
-        with Session(self.engine) as session:
-            self._edited(session, survey_id)
+        with self._that_is_there(survey_id, [sha256]) as session:
             same = select(PhotoRow.id).where(
                 PhotoRow.survey_id == survey_id, PhotoRow.name == name, PhotoRow.sha256 == sha256
             )
@@ -924,6 +922,7 @@ class SurveyStore:
         """Writes down what somebody says of photos; an empty verdict takes the last one back.
 
         Raises:
+            StoreError: One of them was taken out of its survey.
             ValueError: `verdict` is none of `VERDICTS`.
         """
         if verdict and verdict not in VERDICTS:
@@ -940,7 +939,12 @@ class SurveyStore:
                         given_at=now,
                     )
                 )
-            session.commit()
+            try:
+                session.commit()
+            except IntegrityError as error:
+                raise StoreError(
+                    "the photo", "it is not in a survey any more", "reload the page"
+                ) from error
 
     def has_verdicts(self) -> bool:
         """Whether anybody ever gave a verdict."""
@@ -1132,6 +1136,20 @@ class SurveyStore:
         if not cast(CursorResult[Any], done).rowcount:
             raise _no_survey(survey_id)
 
+    @contextmanager
+    def _that_is_there(self, survey_id: int, kept: Sequence[str] = ()) -> Iterator[Session]:
+        """A session that edits a survey; where it was deleted meanwhile, what was put aside for
+        it and is `kept` for it goes as well."""
+        with Session(self.engine) as session:
+            try:
+                self._edited(session, survey_id)
+            except NoSurveyError:
+                session.rollback()
+                self.files.drop_incoming(survey_id)
+                self.forget_unused(kept)
+                raise
+            yield session
+
     def _check_idle(self, survey_id: int, wanted: str) -> None:
         """Raises StoreError where a run of the survey is in progress."""
         if any(
@@ -1319,5 +1337,5 @@ def _other_zip(path: str) -> StoreError:
     )
 
 
-def _no_survey(survey_id: int) -> StoreError:
-    return StoreError(f"survey {survey_id}", "it is not there", "choose one on the page Surveys")
+def _no_survey(survey_id: int) -> NoSurveyError:
+    return NoSurveyError(f"survey {survey_id}", "it is not there", "choose one on the page Surveys")

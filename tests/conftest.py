@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,17 @@ from sqlalchemy import create_engine, text
 
 # Small networks gain nothing from more threads, which on a busy machine wait for each other.
 torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
+
+
+@pytest.fixture(autouse=True)
+def what_pages_keep_ends_with_the_test():
+    """A page of the next test must not use the store of this one."""
+    yield
+    streamlit = sys.modules.get("streamlit")
+    if streamlit:
+        streamlit.cache_resource.clear()
+        streamlit.cache_data.clear()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def only_reduced_copies_fit(monkeypatch, pixels):
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
 
-def wait_until(happens, patience_s=120):
+def wait_until(happens, patience_s=600):
     """Waits until `happens()` is true, and fails where it never is."""
     end = time.monotonic() + patience_s
     while not happens():

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, name_of, note, role_of
@@ -180,7 +181,7 @@ AUTH = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x" 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.usefixtures("nobody_signed_in_yet")
 def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path):
-    app = AppTest.from_file(str(ROOT / page), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / page), default_timeout=300)
     app.secrets["auth"] = AUTH
     app.run()
     assert not app.exception
@@ -193,12 +194,13 @@ def test_with_sign_in_configured_a_page_shows_a_stranger_nothing(page, tmp_path)
 
 @pytest.fixture
 def nobody_signed_in_yet(monkeypatch, tmp_path):
+    st.cache_resource.clear()
     monkeypatch.setattr(access, "_seen", set())
     monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path))
 
 
 def home(**secrets):
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=300)
     for name, value in secrets.items():
         app.secrets[name] = value
     return app.run()

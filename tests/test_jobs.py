@@ -65,9 +65,8 @@ def test_a_stopped_job_keeps_its_epochs_and_goes_on_from_there(toy_data):
     assert done >= 2
     job.launch()
     wait_until(lambda: len(job.progress().history) > done)
-    assert [r.epoch for r in job.progress().history] == list(
-        range(1, len(job.progress().history) + 1)
-    )
+    epochs = [record.epoch for record in job.progress().history]
+    assert epochs == list(range(1, len(epochs) + 1))
     with pytest.raises(TrainingError, match="in progress"):
         job.launch()
     with pytest.raises(TrainingError, match="in progress"):

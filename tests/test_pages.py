@@ -37,12 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def fresh_caches(tmp_path, monkeypatch):
     monkeypatch.setenv("HERITAGE_SURVEYS", str(tmp_path / "surveys"))
+    monkeypatch.setenv("HERITAGE_RUNS", str(tmp_path / "runs"))
     st.cache_resource.clear()
     st.cache_data.clear()
 
 
 def page(name: str) -> AppTest:
-    return AppTest.from_file(str(ROOT / name), default_timeout=60).run()
+    return AppTest.from_file(str(ROOT / name), default_timeout=300).run()
 
 
 def texts(app: AppTest) -> str:
@@ -196,7 +197,7 @@ def where_to_look(damage_percent: float, heat: float) -> str:
         method=DETAIL_SCAN,
         **found_in(grid, photo, absolute=True),
     )
-    app = AppTest.from_function(script, kwargs={"inspection": found}).run()
+    app = AppTest.from_function(script, kwargs={"inspection": found}, default_timeout=300).run()
     assert not app.exception
     return texts(app)
 

@@ -30,7 +30,7 @@ RECIPE = (
     *("--turned-share=0", "--smallest-crop=0.8", "--smallest-crop-sound=0.8", "--workers=0"),
     *("--name=walls", "--device=cpu"),
 )
-PATIENCE_S = 180  # with a launch that hangs
+PATIENCE_S = 900  # with a launch that hangs
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import shutil
 import struct
 import sys
 import threading
-import time
 import tracemalloc
 import warnings
 import zipfile
@@ -183,11 +182,9 @@ def test_labels_are_printable_short_and_tell_photos_apart(tmp_path):
     assert sorted(map(read_source, listing.sources)) == [str(i).encode() for i in range(8)]
 
 
-def test_many_photos_of_one_name_are_told_apart_without_delay(tmp_path):
+def test_many_photos_of_one_name_are_told_apart(tmp_path):
     made = zipped(tmp_path / "a.zip", [("IMG_1.jpg", str(i).encode()) for i in range(15_000)])
-    began = time.monotonic()
     listing = list_zip(made)
-    assert time.monotonic() - began < 10
     assert labels(listing)[:3] == ["IMG_1.jpg", "IMG_1.jpg (2)", "IMG_1.jpg (3)"]
     assert len(set(labels(listing))) == 15_000
     assert [read_source(source) for source in listing.sources[:3]] == [b"0", b"1", b"2"]
@@ -629,14 +626,16 @@ def test_too_many_entries_and_too_many_gigabytes_are_refused(tmp_path):
     assert len(list_zip(heavy).sources) == 102
 
 
-def test_a_table_of_contents_beyond_all_bounds_is_not_taken_in(tmp_path):
+def test_a_table_of_contents_beyond_all_bounds_is_not_taken_in(tmp_path, monkeypatch):
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", *[0] * 6, 0, 0, 0, 1, *[0] * 4, 0, 0) + b"x"
     count = 2**24 // len(entry) + 10
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65_535, 65_535, count * len(entry), 0, 0)
     made = put(tmp_path / "a.zip", entry * count + end)
-    began = time.monotonic()
+    made_of = []
+    real = zipfile.ZipInfo.__init__
+    monkeypatch.setattr(zipfile.ZipInfo, "__init__", lambda *given: made_of.append(real(*given)))
     assert "more than 20,000 entries" in refusal(list_zip, made)
-    assert time.monotonic() - began < 1
+    assert len(made_of) <= 20_001
 
 
 def test_a_zip_replaced_after_listing_gives_no_other_photo(tmp_path):
@@ -664,18 +663,16 @@ def test_of_a_zip_replaced_after_listing_the_folders_count_too(tmp_path):
             read_source(source)
 
 
-def test_reading_from_a_large_zip_costs_no_more_per_photo(tmp_path):
-    def seconds(count):
-        made = zipped(tmp_path / f"{count}.zip", [(f"{i}.jpg", b"x" * 99) for i in range(count)])
-        some = list_zip(made).sources[:300]
-        rounds = []
-        for _ in range(3):
-            began = time.perf_counter()
-            assert all(read_source(source) == b"x" * 99 for source in some)
-            rounds.append(time.perf_counter() - began)
-        return min(rounds)
-
-    assert seconds(10_000) < 4 * seconds(400)
+def test_the_table_of_contents_of_a_zip_is_read_once_for_all_its_photos(tmp_path, monkeypatch):
+    made = zipped(tmp_path / "a.zip", [(f"{i}.jpg", b"x" * 99) for i in range(2_000)])
+    some = list_zip(made).sources[:300]
+    parsed = []
+    real = zipfile.ZipFile.__init__
+    monkeypatch.setattr(
+        zipfile.ZipFile, "__init__", lambda *given, **named: parsed.append(real(*given, **named))
+    )
+    assert all(read_source(source) == b"x" * 99 for source in some)
+    assert len(parsed) <= 1
 
 
 def test_threads_read_the_same_zips_at_once(tmp_path):

@@ -22,11 +22,11 @@ from sqlalchemy import insert, text, update
 
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
-from heritage.errors import PhotoError, StoreError
+from heritage.errors import NoSurveyError, PhotoError, StoreError
 from heritage.priority import once, ranked
 from heritage.processes import process_stamp, worker_name
 from heritage.sources import Source
-from heritage.store.database import connect
+from heritage.store.database import SERVED, connect
 from heritage.store.files import PhotoFiles
 from heritage.store.tables import Base, VerdictRow
 from heritage.surveys import (
@@ -149,6 +149,51 @@ def test_a_photo_uploaded_while_its_last_survey_is_deleted_stays(store, survey, 
     assert store.survey(other.id).photos == 1
     assert store.files.read("a.jpg", sha256, "jpg") == b"same"
     assert not list(store.folder.rglob("*.partial"))
+
+
+def test_what_is_uploaded_into_a_survey_deleted_meanwhile_leaves_nothing(store, survey):
+    archive = store.files.incoming(survey.id, 1)
+    archive.write_bytes(b"zip")
+    put_aside = [Source("a.jpg", "", str(archive), 0)]
+    store.delete_survey(survey.id)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(b"zip")
+    with pytest.raises(NoSurveyError):
+        upload(store, survey, "a.jpg", b"late")
+    with pytest.raises(NoSurveyError):
+        store.add_photos(survey.id, put_aside)
+    assert not [path for path in store.folder.glob("photos/*/*") if path.is_file()]
+    assert not archive.exists()
+
+
+def test_a_verdict_on_a_photo_that_was_taken_out_says_so(store, survey):
+    upload(store, survey, "a.jpg", b"a")
+    (photo,) = store.pending(store.create_run(survey.id, CARD).id)
+    store.remove_photos(survey.id, [photo.id])
+    with pytest.raises(StoreError, match="not in a survey any more; reload the page"):
+        store.give_verdict([photo.id], "sound")
+
+
+def test_sqlite_does_not_begin_where_photos_belong_to_another_database(tmp_path, monkeypatch):
+    monkeypatch.delenv("HERITAGE_DATABASE_URL", raising=False)
+    (tmp_path / SERVED).touch()
+    with pytest.raises(
+        StoreError, match=r"belong to a database on a server.*HERITAGE_DATABASE_URL"
+    ):
+        connect(folder=tmp_path)
+    (tmp_path / SERVED).unlink()
+    connect(folder=tmp_path).dispose()
+    (tmp_path / SERVED).touch()  # who has moved to a server and comes back to what was there
+    connect(folder=tmp_path).dispose()
+
+
+def test_a_database_on_a_server_marks_the_folder_of_its_photos(store, database_url):
+    assert (store.folder / SERVED).exists() == bool(database_url)
+
+
+def test_what_was_confirmed_outlives_a_power_cut(tmp_path):
+    with closing(SurveyStore(tmp_path)) as store, store.engine.connect() as connection:
+        assert connection.scalar(text("PRAGMA synchronous")) == 2, "FULL"
 
 
 def test_the_number_of_a_deleted_survey_is_not_given_again(store, survey):

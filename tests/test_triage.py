@@ -393,7 +393,9 @@ class Backbone:
         before = self.calls
         if wide and self.left:
             self.left -= 1
-            time.sleep(0.5)
+            end = time.monotonic() + (0.5 if self.together else 30)
+            while self.calls == before and time.monotonic() < end:
+                time.sleep(0.05)
             self.together.append(self.calls > before)
             raise self.error
         return self.real(session, outputs, given)

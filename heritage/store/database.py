@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from heritage.errors import DatabaseAwayError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "surveys.sqlite3"
+SERVED = "database-on-a-server"  # an empty file: these photos belong to another database
 LABELS = "labels*.csv"  # beside the photos: what verdicts say of them, each by its content
 BUSY_S = 60  # how long one waits for another who writes
 MIGRATION_LOCK = 0x4E41  # any number of ours: PostgreSQL's advisory lock while migrating
@@ -48,10 +49,17 @@ def connect(url: str | URL = "", folder: Path | None = None, *, migrate: bool = 
         folder: Where the SQLite file is; by default `surveys_dir()`.
 
     Raises:
-        StoreError: It cannot be opened, or is newer than this program.
+        StoreError: It cannot be opened, or is newer than this program; or SQLite would begin in a
+            folder whose photos belong to a database on a server, and would delete them.
     """
     url = url or os.environ.get("HERITAGE_DATABASE_URL") or ""
     folder = folder or surveys_dir()
+    if not url and (folder / SERVED).exists() and not (folder / DATABASE).exists():
+        raise StoreError(
+            "surveys",
+            "the photos here belong to a database on a server, and none is named",
+            f"set HERITAGE_DATABASE_URL; if that database is gone for good, remove {SERVED}",
+        )
     try:
         if not url:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +76,10 @@ def connect(url: str | URL = "", folder: Path | None = None, *, migrate: bool = 
         except BaseException:
             engine.dispose()
             raise
+        if engine.dialect.name != "sqlite":
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / SERVED).touch()
         event.listen(engine, "handle_error", _in_words)
     except CommandError as error:
         raise StoreError(
@@ -98,7 +110,8 @@ def _options(url: URL) -> dict[str, Any]:
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     _write_ahead(cursor)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+    # FULL, or in write-ahead mode a power cut would undo what was confirmed.
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -127,10 +140,16 @@ def _write_ahead(cursor: Any) -> None:
 def _in_words(context: Any) -> None:
     """Whatever befalls the database later on ends in an error that people can act on."""
     error, dbapi = context.original_exception, context.dialect.dbapi
-    ours = (dbapi.IntegrityError, dbapi.ProgrammingError, dbapi.DataError, dbapi.NotSupportedError)
+    ours = (dbapi.IntegrityError, dbapi.ProgrammingError, dbapi.NotSupportedError)
     # A connection found dead before its use is replaced without a word.
     if context.is_pre_ping or not isinstance(error, dbapi.Error) or isinstance(error, ours):
         return
+    if isinstance(error, dbapi.DataError):
+        raise StoreError(
+            "surveys",
+            f"the database does not take this ({_reason(error)})",
+            "leave out signs that are no text",
+        ) from error
     kind = DatabaseAwayError if _may_pass(error) else StoreError
     raise kind(
         "surveys",

@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
 from heritage import __version__
-from heritage.errors import DatabaseAwayError, HeritageError
+from heritage.errors import DatabaseAwayError, DatasetError, HeritageError
 from heritage.logs import start_logging
 from heritage.store.database import surveys_dir
 from heritage.web.access import admit, show_who
@@ -70,7 +70,9 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except HeritageError as error:
-        LOG.info("refused", extra={"reason": error.reason, "kind": type(error).__name__})
+        # What is wrong with labelled photos names them, and logs hold no names.
+        reason = "" if isinstance(error, DatasetError) else error.reason
+        LOG.info("refused", extra={"reason": reason, "kind": type(error).__name__})
         advice = error.advice[:1].upper() + error.advice[1:]
         st.error(
             f"**{plain(error.subject)}**: {plain(for_visitors(error))}. {plain(advice)}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date
+from html import escape
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -48,18 +49,20 @@ def bands_per_building(rows: Sequence[PriorityRow]) -> go.Figure:
     chart = new_figure()
     for name in BANDS:
         chart.add_bar(
-            y=[_cut(building) for building in shown],
+            y=shown,
             x=[counts[building][name] for building in shown],
+            hovertext=[escape(building) for building in shown],
             name=name,
             orientation="h",
             marker_color=band_colour(name),
-            hovertemplate="%{y}: %{x} photos<extra>" + name + "</extra>",
+            hovertemplate="%{hovertext}: %{x} photos<extra>" + name + "</extra>",
         )
     chart.update_layout(
         barmode="stack", legend_traceorder="normal", height=max(HEIGHT_PX, 60 + 26 * len(shown))
     )
     chart.update_xaxes(title="Photos")
-    chart.update_yaxes(type="category")
+    labels = [escape(_cut(building)) for building in shown]
+    chart.update_yaxes(type="category", tickvals=shown, ticktext=labels)
     if len(worst) > len(shown):
         chart.update_layout(title=f"The {len(shown)} of {len(worst)} with the most urgent photos")
     return chart
@@ -73,7 +76,7 @@ def affected_scatter(rows: Sequence[PriorityRow]) -> go.Figure:
         chart.add_scattergl(
             x=[row.damage_percent for row in some],
             y=[row.affected_percent for row in some],
-            text=[row.photo for row in some],
+            text=[escape(row.photo) for row in some],
             mode="markers",
             name=name,
             marker={"color": band_colour(name), "size": 6},
@@ -99,7 +102,7 @@ def photo_map(rows: Sequence[PriorityRow]) -> go.Figure:
                 for row in some
             ],
             y=[((row.latitude or 0.0) - middle) * metres for row in some],
-            text=[row.photo for row in some],
+            text=[escape(row.photo) for row in some],
             customdata=[(row.damage_percent, row.latitude, row.longitude) for row in some],
             mode="markers",
             name=name,
@@ -129,7 +132,7 @@ def run_against_run(
     chart.add_scattergl(
         x=[before.damage_percent for before, _ in pairs],
         y=[after.damage_percent for _, after in pairs],
-        text=[after.photo for _, after in pairs],
+        text=[escape(after.photo) for _, after in pairs],
         mode="markers",
         marker_size=6,
         hovertemplate="%{text}<br>%{x:.1f} % → %{y:.1f} %<extra></extra>",
@@ -170,4 +173,6 @@ def band_colour(name: str) -> str:
 
 
 def _cut(text: str, most: int = 32) -> str:
-    return text if len(text) <= most else f"…{text[-most:]}"
+    """A long name by both its ends, as towers of one church differ in the one or the other."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

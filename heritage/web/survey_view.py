@@ -12,7 +12,7 @@ import streamlit as st
 
 from heritage.access import Role, Visitor
 from heritage.bands import BANDS, EDGE_STEP_PERCENT, BandThresholds
-from heritage.errors import DatabaseAwayError, HeritageError, StoreError
+from heritage.errors import DatabaseAwayError, HeritageError, NoSurveyError
 from heritage.figures import counted
 from heritage.priority import (
     DAMAGED,
@@ -73,9 +73,7 @@ def show_survey(survey_id: int) -> None:
     """The whole view of one survey."""
     try:
         survey = store().survey(survey_id)
-    except DatabaseAwayError:
-        raise
-    except StoreError:
+    except NoSurveyError:
         st.session_state.pop("open_survey", None)
         st.title("This survey is not here")
         st.markdown("It may have been deleted, or the link is of another computer.")
@@ -97,7 +95,9 @@ def show_survey(survey_id: int) -> None:
     rows = rows_of(survey, run)
     if run.unfinished:
         st.session_state["shown"] = (run.done, time.monotonic())
+        st.session_state["page_runs"] = True
         _show_progress(run.id)
+        st.session_state["page_runs"] = False
     elif run.status != DONE or run.failed or run.done < run.photos:
         _show_end(run, rows)
     _show_counts(rows, survey)
@@ -176,7 +176,11 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
 
 @st.fragment(run_every=SHOWN_EVERY_S)
 def _show_progress(run_id: int) -> None:
-    """A fragment: it looks every few seconds, and the page follows when there is news."""
+    """A fragment: it looks every few seconds, and the page follows when there is news.
+
+    Not while the page itself runs: what was clicked, further down, would be lost.
+    """
+    by_itself = not st.session_state["page_runs"]
     try:
         run = store().run(run_id)
         set_going()
@@ -188,14 +192,18 @@ def _show_progress(run_id: int) -> None:
         )
         return
     except HeritageError:
-        st.rerun()
+        if by_itself:
+            st.rerun()
+        return
     if not store().files.has_room():
         st.error(
             "The disk of this computer is full. Make room; the triage then goes on where it was.",
             icon=":material/disc_full:",
         )
     if not run.unfinished:
-        st.rerun()
+        if by_itself:
+            st.rerun()
+        return
     pace = _pace(run)
     words = [f"{run.done:,} of {counted(run.photos)}"]
     if pace:
@@ -217,7 +225,7 @@ def _show_progress(run_id: int) -> None:
             st.rerun()
     done, at = st.session_state["shown"]
     # Not at every photo, or the page would begin anew before it has drawn the table.
-    if run.done != done and time.monotonic() - at > TABLE_FOLLOWS_S:
+    if by_itself and run.done != done and time.monotonic() - at > TABLE_FOLLOWS_S:
         st.rerun()
 
 
@@ -606,7 +614,7 @@ def _change(before: PriorityRow, after: PriorityRow) -> float:
 
 
 def _offer_removal(runs: Sequence[Run]) -> None:
-    with st.expander("Remove a run"):
+    with st.expander("Remove a run", key="remove_a_run"):
         by_id = {run.id: run for run in runs}
         titles = run_titles(runs)
         chosen = st.selectbox(

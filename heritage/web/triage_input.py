@@ -18,14 +18,16 @@ from heritage.access import Role
 from heritage.errors import PhotoError, StoreError
 from heritage.exif import FIRST_PHOTO_YEAR
 from heritage.figures import counted
-from heritage.photos import SUFFIXES, open_photo
+from heritage.photos import SUFFIXES, Limits, open_photo
 from heritage.sources import (
+    Source,
     below_root,
     is_hidden,
     list_folder,
     list_zip,
     natural_key,
     photo_root,
+    too_large,
     upload_label,
 )
 from heritage.store.files import SUFFIX, UNKNOWN_SUFFIX
@@ -293,12 +295,16 @@ def _from_uploads(kept: SurveyStore, survey: Survey, given: Sequence[UploadedFil
 
 
 def _keep(kept: SurveyStore, survey: Survey, upload: UploadedFile) -> None:
+    photo, building = upload_label(upload.name)
+    if upload.size > Limits().max_bytes:  # its row says so; nobody could read it, and it is large
+        source = Source(photo, building, f"{photo}, {upload.size} bytes", error=too_large())
+        kept.add_photos(survey.id, [source])
+        return
     data = upload.getvalue()
     try:
         suffix = SUFFIX[open_photo(data, upload.name).format]
     except PhotoError:
         suffix = UNKNOWN_SUFFIX  # its row will say what is wrong
-    photo, building = upload_label(upload.name)
     sha256 = hashlib.sha256(data).hexdigest()
     kept.add_upload(survey.id, photo, building, data, sha256, suffix)
 

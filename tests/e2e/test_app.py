@@ -7,7 +7,8 @@ import json
 import re
 
 import numpy as np
-from helpers import crack_photo
+from conftest import PATIENCE_MS
+from helpers import crack_photo, wait_until
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -59,11 +60,16 @@ def test_upload_read_opacity_backbone_download(page, app_url):
     slider.focus()
     page.keyboard.press("Home")
     expect(page.locator(".opacity output")).to_have_text("0 %")
-    page.wait_for_timeout(800)
-    after = Image.open(io.BytesIO(download(page, "Overlay (PNG)")))
-    assert before.size == after.size == (1200, 900)
-    moved = np.abs(np.asarray(before).astype(int) - np.asarray(after)).sum()
-    assert moved > 0, "the download must follow the opacity"
+    moved = []
+
+    def follows():
+        page.wait_for_timeout(800)
+        after = Image.open(io.BytesIO(download(page, "Overlay (PNG)")))
+        assert before.size == after.size == (1200, 900)
+        moved.append(np.abs(np.asarray(before).astype(int) - np.asarray(after)).sum())
+        return moved[-1] > 0
+
+    wait_until(follows)
 
     for card in cards[1:]:
         select = page.get_by_role("combobox", name=re.compile("Backbone"))
@@ -129,7 +135,7 @@ def test_the_photo_is_still_there_after_a_look_at_another_page(page, app_url):
 def test_a_phone_shows_everything_without_sideways_scrolling(chromium, app_url):
     context = chromium.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_MS)
     for path in ("", "Inspect", "Triage", "Surveys", "Backbones"):
         page.goto(f"{app_url}/{path}")
         settle(page)

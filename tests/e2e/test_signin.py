@@ -66,7 +66,7 @@ def office(tmp_path_factory):
             yield url, home
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
         log.close()
 
 

@@ -16,7 +16,7 @@ from benchmarks.visitors import Visitor, finished
 from heritage.cards import read_card
 from heritage.sources import list_folder
 from heritage.store.tables import InspectionRow
-from heritage.surveys import DONE, SurveyStore
+from heritage.surveys import DONE, FAILED, SurveyStore
 from heritage.triage import triage
 
 PHOTOS = 8
@@ -69,6 +69,7 @@ async def table(url, store, survey):
         while True:
             await visitor.open("Triage", survey=str(survey.id))
             (run,) = store.runs(survey.id)
+            assert run.status != FAILED, run.error
             if run.status == DONE:
                 await visitor.open("Triage", survey=str(survey.id))
                 shown = next(
