@@ -38,7 +38,7 @@ evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder an
 samples: .venv/installed-dev ## Draw the rendered sample photos anew
 	$(BIN)/python scripts/make_samples.py
 
-guide: .venv/installed-dev ## Take the screenshots of docs/guide.md anew
+guide: .venv/installed-dev ## Take the screenshots of README and docs/guide.md anew
 	$(BIN)/python scripts/make_guide.py
 
 fuzz: .venv/installed-dev ## Fuzz the decoder and the ZIP reader for SECONDS=600, half of it each

@@ -1,10 +1,10 @@
-"""Takes the guide's screenshots from an app of its own, so that they cannot go stale.
+"""Takes the screenshots of the guide and of README from an app of its own.
 
 python scripts/make_guide.py
 
 Draws two site visits from pictures that may be shipped (`samples/` and new renderings), starts the
 app on a free port with surveys of its own, works through the guide in Chromium, and writes
-`docs/guide/*.jpg`. Takes some minutes; most of them go into the renderings.
+`docs/inspect.jpg` and `docs/guide/*.jpg`. Takes some minutes; most of them go into the renderings.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from browser import FLAGS, system_chromium  # noqa: E402
 from heritage.cards import list_cards  # noqa: E402
 from heritage.surveys import SurveyStore  # noqa: E402
 
+README_PICTURE = ROOT / "docs" / "inspect.jpg"
 OUT = ROOT / "docs" / "guide"
 WIDTH, HEIGHT = 1280, 900
 QUALITY = 80
@@ -314,14 +315,13 @@ def take(page: Page, name: str, *, height: int = HEIGHT, below: Locator | None =
     start.evaluate("node => { node.style.scrollMarginTop = '16px'; node.scrollIntoView(true) }")
     page.mouse.move(0, 0)  # the table shows tools under the mouse
     settle(page)
-    _save(page, name)
+    _save(page, OUT / f"{name}.jpg")
 
 
-def _save(page: Page, name: str) -> None:
+def _save(page: Page, path: Path) -> None:
     for wrong in page.get_by_test_id("stException").all():
-        sys.exit(f"{name}: the page shows an error: {wrong.inner_text()}")
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{name}.jpg"
+        sys.exit(f"{path.name}: the page shows an error: {wrong.inner_text()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     edge = (0, 0, picture.width - 1, picture.height - 1)
     ImageDraw.Draw(picture).rectangle(edge, outline=FRAME)  # or it melts into the guide's own page
@@ -384,6 +384,16 @@ def tour(page: Page, app: App, autumn: Path, spring: Path) -> None:
     show_a_building(page)
     page.goto(survey)
     compare_two_runs(page)
+
+
+def inspect_a_sample(page: Page, app: App) -> None:
+    """What README shows: a sample on Inspect."""
+    page.goto(app.url)
+    settle(page)
+    button(page, "Try a sample").click()
+    expect(page.get_by_role("slider", name="Opacity")).to_be_visible()
+    settle(page)
+    _save(page, README_PICTURE)
 
 
 def enter(page: Page, app: App, folder: Path, picture: str = "") -> None:
@@ -490,7 +500,7 @@ def show_a_building(page: Page) -> None:
 
 
 def main() -> None:
-    """Makes every picture of the guide anew."""
+    """Makes every picture of the guide, and README's, anew."""
     if len(list_cards()) < 2:
         sys.exit("The guide compares two backbones: weights/ needs two checkpoints.")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -500,6 +510,7 @@ def main() -> None:
         with running_app(home) as app:
             page = open_page(browser)
             try:
+                inspect_a_sample(page, app)
                 tour(page, app, *visits)
             except (AssertionError, PlaywrightError) as error:
                 page.screenshot(path=(seen := Path(tempfile.gettempdir()) / "make_guide.png"))
