@@ -50,7 +50,7 @@ clean: ## Remove what make has installed
 	rm -rf .venv
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Heritage needs Python 3.11 to 3.14: make PYTHON=python3.12 run")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) and sys.version_info[:3] != (3, 14, 1) or sys.exit("Heritage needs Python 3.11 to 3.14, and not 3.14.1: make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python has no venv module: install it (Debian: python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -17,10 +19,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from heritage.errors import AccessError, HeritageError, StoreError
+from heritage.errors import AccessError, DatabaseAwayError, HeritageError, StoreError
 from heritage.surveys import SurveyStore
 
 AUDIT = "audit.jsonl"
+SETTINGS = {"viewers", "inspectors", "admins", "role_claim", "everyone"}  # in [access]
 
 
 class Role(IntEnum):
@@ -65,40 +68,45 @@ def role_of(claims: Mapping[str, Any], settings: Mapping[str, Any], *, providers
             `issuer|subject`; `role_claim` names a claim that holds roles; `everyone` is the role of
             whoever can sign in, `viewer` unless it is set, `nobody` to keep them out.
         providers: How many there are to sign in with. With several a subject counts only with its
-            issuer, as each numbers people in its own way.
+            issuer, as each numbers people in its own way, and an address only where its provider
+            says that it is verified.
 
     Raises:
         StoreError: A setting makes no sense; nobody is let in by mistake.
     """
-    unknown = set(settings) - {"viewers", "inspectors", "admins", "role_claim", "everyone"}
+    unknown = set(settings) - SETTINGS
     if unknown:
         raise StoreError("[access]", f"no setting is called {min(unknown)}", "see SECURITY.md")
-    known_as = {name.lower() for name in _names(claims)}
-    if subject := claims.get("sub"):
-        known_as.add(f"{claims.get('iss', '')}|{subject}".lower())
-        if providers > 1:
-            known_as.discard(str(subject).lower())
+    known_as = {name.lower() for name in _known_as(claims, providers)}
     found = [_role(settings.get("everyone", Role.VIEWER.name), strict=True)]
     for role in (Role.VIEWER, Role.INSPECTOR, Role.ADMIN):
         listed = settings.get(f"{role.name.lower()}s", ())
-        if isinstance(listed, str) or not all(isinstance(name, str) for name in listed):
+        if not isinstance(listed, list | tuple) or not all(isinstance(n, str) for n in listed):
             raise StoreError("[access]", f"{role.name.lower()}s is no list", "see SECURITY.md")
         if known_as & {name.lower() for name in listed}:
             found.append(role)
-    told = claims.get(settings.get("role_claim", ""), ())
+    claim = settings.get("role_claim", "")
+    if not isinstance(claim, str):
+        raise StoreError("[access]", "role_claim is no name", "see SECURITY.md")
+    told = claims.get(claim, ())
     roles = [told] if isinstance(told, str) else told if isinstance(told, list | tuple) else ()
     return max(found + [_role(name) for name in roles])
 
 
-def name_of(claims: Mapping[str, Any]) -> str:
+def name_of(claims: Mapping[str, Any], *, providers: int = 1) -> str:
     """What somebody with these claims is called in verdicts and in the audit log."""
-    return next(iter(_names(claims)), "unnamed")
+    return next(iter(_known_as(claims, providers)), "unnamed")
 
 
-def _names(claims: Mapping[str, Any]) -> list[str]:
+def _known_as(claims: Mapping[str, Any], providers: int) -> list[str]:
     """Address and subject; an address that nobody has verified anybody can claim."""
-    known = ("email", "sub") if claims.get("email_verified", True) is True else ("sub",)
-    return [str(claims[name]) for name in known if claims.get(name)]
+    names = []
+    if claims.get("email") and claims.get("email_verified", providers == 1) is True:
+        names.append(str(claims["email"]))
+    if subject := claims.get("sub"):
+        names += [str(subject)] if providers == 1 else []
+        names.append(f"{claims.get('iss', '')}|{subject}")
+    return names
 
 
 def _role(name: object, *, strict: bool = False) -> Role:
@@ -136,12 +144,37 @@ def note(folder: Path, visitor: Visitor, what: str, **facts: Any) -> None:
         ) from error
 
 
+@contextmanager
+def noted(folder: Path, visitor: Visitor, what: str, **facts: Any) -> Iterator[None]:
+    """Appends a line before something is done, and another where it is refused or breaks off.
+
+    Raises:
+        StoreError: The first cannot be written.
+    """
+    note(folder, visitor, what, **facts)
+    try:
+        yield
+    except HeritageError as error:
+        how = "broken off" if isinstance(error, DatabaseAwayError) else "not done"
+        with suppress(StoreError):  # the first reason is the one to tell
+            note(folder, visitor, f"{what}: {how}, {error.reason}", **facts)
+        raise
+
+
 def _is_torn(handle: int) -> bool:
-    """Whether the last line was cut off by a full disk."""
-    if os.lseek(handle, 0, os.SEEK_END) == 0:
+    """Whether the last line was cut off by a full disk, and is not just being written."""
+    end = _open_end(handle)
+    if end is None:
         return False
-    os.lseek(handle, -1, os.SEEK_END)
-    return os.read(handle, 1) != b"\n"
+    time.sleep(0.05)
+    return _open_end(handle) == end
+
+
+def _open_end(handle: int) -> int | None:
+    """Where the file ends in the middle of a line, if it does."""
+    size = os.lseek(handle, 0, os.SEEK_END)
+    os.lseek(handle, max(0, size - 1), os.SEEK_SET)
+    return size if size and os.read(handle, 1) != b"\n" else None
 
 
 class GuardedStore(SurveyStore):
@@ -194,27 +227,26 @@ def _guarded(name: str, role: Role) -> Callable[..., Any]:
     @wraps(plain)
     def guarded(self: GuardedStore, *given: Any, **named: Any) -> Any:
         self.visitor.require(role, name.replace("_", " "))
-        if name in _NOTED:
-            facts = dict(zip(_FACTS[name], given, strict=False)) | named
-            facts |= _called(self, facts)
-            note(self.folder, self.visitor, _NOTED[name], **facts)
-        try:
+        if name not in _NOTED:
             return plain(self, *given, **named)
-        except HeritageError as error:
-            if name in _NOTED:
-                reason = f"{_NOTED[name]}: not done, {error.reason}"
-                note(self.folder, self.visitor, reason, **facts)
-            raise
+        facts = dict(zip(_FACTS[name], given, strict=False)) | named
+        with noted(self.folder, self.visitor, _NOTED[name], **facts | _called(self, facts)):
+            return plain(self, *given, **named)
 
     return guarded
 
 
-def _called(store: SurveyStore, facts: Mapping[str, Any]) -> dict[str, str]:
+def _called(store: SurveyStore, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers in a line stand for: nobody can look it up once it is deleted."""
     if "run" in facts:
         run = store.run(facts["run"])
         return {"survey_name": store.survey(run.survey_id).name, "reader": run.reader}
-    return {"survey_name": store.survey(facts["survey"]).name} if "survey" in facts else {}
+    if "survey" not in facts:
+        return {}
+    called: dict[str, Any] = {"survey_name": store.survey(facts["survey"]).name}
+    if "photos" in facts:
+        called["photo_names"] = [store.photo(photo_id).name for photo_id in facts["photos"]]
+    return called
 
 
 for _name, _least in CHANGES.items():

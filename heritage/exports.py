@@ -139,7 +139,7 @@ def safe_name(name: str) -> str:
     """
     plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")
     short = plain[:80].encode()[:160].decode(errors="ignore").rstrip("._-") or "photo"
-    return f"{short}_" if is_reserved(short) else short
+    return f"_{short}" if is_reserved(short) else short
 
 
 def heated_thumbnail(

@@ -349,6 +349,7 @@ class SurveyStore:
         self.survey(survey_id)
         self._check_idle(survey_id, "delete it")
         with Session(self.engine) as session:
+            self._edited(session, survey_id)  # whoever adds photos waits, or has added them
             mine = select(PhotoRow.sha256).where(PhotoRow.survey_id == survey_id).distinct()
             hashes = set(session.scalars(mine))
             session.execute(delete(SurveyRow).where(SurveyRow.id == survey_id))
@@ -518,8 +519,10 @@ class SurveyStore:
                 )
             )
             session.commit()
-        # Whoever deleted the last other survey with it meanwhile may have removed the file.
+        # Whoever deleted the last other survey with it meanwhile may have removed the file; or has
+        # deleted this one.
         self.files.keep(data, sha256, suffix)
+        self.forget_unused([sha256])
 
     def photo(self, photo_id: int) -> KeptPhoto:
         """One photo.

@@ -63,6 +63,7 @@ THUMBNAIL_SIDE_PX = 256
 HEARTBEAT_S = 1.0
 PULSE_S = SILENT_S / 6
 MOST_TRIES = 3
+SAVE_ANEW = "save it anew with another program"
 MOST_BROKEN = 3  # photos in a row that end in what was not foreseen, before it is not their fault
 AWAY_S = 300.0  # how long a database that does not answer is waited for
 GIVEN_UP = "reading it has brought the program down again and again; save it anew with another one"
@@ -441,8 +442,10 @@ def unforeseen(error: Exception) -> str:
     LOG.warning("photo broke off", exc_info=error)
     if out_of_memory(error):
         return f"{NO_MEMORY}; {SAVE_MEMORY}"
-    told = error.reason if isinstance(error, HeritageError) else one_line(first_line(error))
-    return f"it could not be read by the backbone ({told}); save it anew with another program"
+    if isinstance(error, HeritageError):
+        return f"it could not be read by the backbone ({error.reason}); {error.advice}"
+    told = one_line(first_line(error))
+    return f"it could not be read by the backbone ({told}); {SAVE_ANEW}"
 
 
 def failed_in_a_row(words: str) -> str:
@@ -451,12 +454,16 @@ def failed_in_a_row(words: str) -> str:
     return f"failed at {MOST_BROKEN} photos in a row, the last time because {reason}"
 
 
+def all_broken(words: str) -> str:
+    """What to do where it is no longer the photos' fault."""
+    told = words.partition("; ")[2]
+    if told in (SAVE_MEMORY, SAVE_ANEW):
+        return "see to memory and GPU, and resume; if it is the photos, save smaller copies of them"
+    return f"{told}, and resume"
+
+
 def _broken(run: Run, words: str) -> CheckpointError:
-    return CheckpointError(
-        run.checkpoint,
-        f"it {failed_in_a_row(words)}",
-        "see to memory and GPU, and resume; if it is the photos, save smaller copies of them",
-    )
+    return CheckpointError(run.checkpoint, f"it {failed_in_a_row(words)}", all_broken(words))
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

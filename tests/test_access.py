@@ -1,11 +1,11 @@
 import json
-import resource
 import signal
 import threading
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from heritage.access import AUDIT, CHANGES, GuardedStore, Role, Visitor, name_of, note, role_of
@@ -78,6 +78,7 @@ def test_a_deletion_that_was_refused_is_told_from_one_that_was_done(tmp_path, we
 
 
 def test_a_line_that_a_full_disk_cut_off_is_an_error_and_spoils_no_other(tmp_path):
+    resource = pytest.importorskip("resource")
     note(tmp_path, Visitor("anna"), "verdict")
     size = (tmp_path / AUDIT).stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -137,6 +138,7 @@ ANNA = {"sub": "1", "email": "Anna@Example.org", "email_verified": True, "groups
         ({}, {"viewers": ["x"], "everyone": "nobody"}, Role.NOBODY),
         (ANNA | {"groups": None}, {"role_claim": "groups"}, Role.VIEWER),
         (ANNA | {"groups": 3}, {"role_claim": "groups"}, Role.VIEWER),
+        (ANNA | {"sub": "anna@example.org"}, {"admins": ["anna@example.org"]}, Role.ADMIN),
         (ANNA | {"email": "strauß@example.org"}, {"admins": ["strauss@example.org"]}, Role.VIEWER),
         (ANNA | {"iss": "https://a"}, {"admins": ["https://a|1"]}, Role.ADMIN),
         (ANNA | {"iss": "https://b"}, {"admins": ["https://a|1"]}, Role.VIEWER),
@@ -151,6 +153,11 @@ def test_with_several_providers_a_subject_counts_with_its_issuer_only():
     assert role_of(claims, {"admins": ["1"]}, providers=2) == Role.VIEWER
     assert role_of(claims, {"admins": ["https://a|1"]}, providers=2) == Role.ADMIN
     assert role_of(claims, {"admins": ["anna@example.org"]}, providers=2) == Role.ADMIN
+    as_subject = claims | {"sub": "anna@example.org"}
+    assert role_of(as_subject, {"admins": ["anna@example.org"]}, providers=2) == Role.ADMIN
+    del claims["email_verified"]
+    assert role_of(claims, {"admins": ["anna@example.org"]}, providers=2) == Role.VIEWER
+    assert name_of(claims, providers=2) == "https://a|1"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,10 @@ def test_nobody_is_called_by_an_address_that_is_not_known_to_be_theirs(claims, n
 
 @pytest.mark.parametrize(
     "settings",
-    [{"admin": ["anna"]}, {"admins": "anna"}, {"everyone": "boss"}, {"inspectors": [1]}],
+    [
+        *({"admin": ["anna"]}, {"admins": "anna"}, {"everyone": "boss"}, {"inspectors": [1]}),
+        *({"viewers": 3}, {"role_claim": ["groups"]}),
+    ],
 )
 def test_a_setting_that_makes_no_sense_lets_nobody_in(settings):
     with pytest.raises(StoreError, match=r"\[access\]"):
@@ -219,9 +229,30 @@ def test_sign_in_that_is_lost_while_the_server_runs_lets_nobody_in():
 
 
 @pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_roles_that_are_lost_while_the_server_runs_let_nobody_in():
+    home(auth=AUTH, access={"everyone": "nobody"})
+    assert is_closed(home(auth=AUTH))
+    assert not is_closed(home(auth=AUTH, access={"everyone": "nobody"}))
+
+
+@pytest.mark.usefixtures("nobody_signed_in_yet")
+def test_a_file_of_secrets_that_is_no_text_lets_nobody_in(tmp_path, monkeypatch):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_bytes("[auth]".encode("utf-16"))
+    before = st.get_option("secrets.files")
+    config.set_option("secrets.files", [str(secrets)])
+    try:
+        assert is_closed(home())
+    finally:
+        config.set_option("secrets.files", before)
+
+
+@pytest.mark.usefixtures("nobody_signed_in_yet")
 def test_roles_without_sign_in_let_nobody_in():
     assert is_closed(home(access={"admins": ["anna"]}))
+    assert is_closed(home(auth="x"))
     assert not is_closed(home(other={"key": "of another app"}))
+    assert not is_closed(home(access={"token": "of another app"}))
 
 
 @pytest.mark.usefixtures("nobody_signed_in_yet")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from heritage import Inspector
 from heritage.bands import BandThresholds
+from heritage.cards import is_reserved
 from heritage.errors import CheckpointError, PhotoError
 from heritage.exports import inspection_json, overlay_png, safe_name, safe_stem
 from heritage.photos import open_photo
@@ -178,11 +179,12 @@ def test_no_name_leads_out_of_the_folder(name):
         ("06.05.2026 Kirche", "06.05.2026_Kirche"),
         ("Haus 5/7", "Haus_5_7"),
         (f"{'x' * 79}. tower", "x" * 79),
-        ("Aux", "Aux_"),
-        ("com1.north", "com1.north_"),
+        ("Aux", "_Aux"),
+        ("com1.north", "_com1.north"),
         ("Auxiliary", "Auxiliary"),
         ("塔" * 80, "塔" * 53),
     ],
 )
 def test_the_dots_and_slashes_of_a_name_that_is_no_files_end_nothing(name, safe):
     assert safe_name(name) == safe
+    assert not is_reserved(safe)

@@ -556,6 +556,17 @@ def test_a_note_in_hand_outlives_one_that_somebody_else_writes(kept, spring):
     assert "somebody else" not in texts(look_at(app, row.photo_id))
 
 
+def test_a_note_is_kept_when_another_photo_is_chosen_in_the_same_breath(kept, spring):
+    survey, run = spring
+    row = next(row for row in kept.rows(run.id) if row.sha256)
+    app = look_at(page("2_Triage.py", survey=survey.id), row.photo_id)
+    app.text_area[0].set_value("salt at the base")
+    button(app, "Next").click().run()
+    assert not app.exception
+    assert app.text_area[0].value == ""
+    assert look_at(app, row.photo_id).text_area[0].value == "salt at the base"
+
+
 def test_a_note_that_is_kept_on_is_said_by_its_writer_only(kept, spring):
     survey, run = spring
     row = next(row for row in kept.rows(run.id) if row.sha256)
@@ -578,9 +589,11 @@ def test_a_note_given_elsewhere_is_not_overwritten_by_an_empty_field(kept, twins
     assert app.text_area[0].value == "salt", "what was said of its twin"
     kept.give_verdict([one, other], "sound", "old repair", "a colleague")
     app.run()
-    assert app.text_area[0].value == "old repair"
+    assert app.text_area[0].value == "salt", "somebody may be writing in it"
+    assert "somebody else has left “old repair”" in texts(app)
     button(app, "Unsure").click().run()
     assert not app.exception
+    assert look_at(app, other).text_area[0].value == "old repair"
     assert [kept.verdicts(n)[0].note for n in (one, other)] == ["old repair"] * 2
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from heritage.access import Role, Visitor, name_of, role_of
+from heritage.access import SETTINGS, Role, Visitor, name_of, role_of
 from heritage.errors import HeritageError, StoreError
 
 MEND = "set it up as SECURITY.md tells; until then nobody gets in"
+UNREADABLE = "mend it; until then nobody gets in"
 # Streamlit reads the secrets anew when they change: a file lost meanwhile must not open the door.
 _seen: set[str] = set()
 
@@ -29,8 +30,9 @@ def visitor() -> Visitor:
     claims = st.user.to_dict()
     if not claims.get("is_logged_in"):
         return Visitor("", Role.NOBODY)
-    role = role_of(claims, settings.get("access", {}), providers=len(_providers(settings)))
-    return Visitor(name_of(claims), role)
+    providers = _provider_count(settings)
+    role = role_of(claims, settings.get("access", {}), providers=providers)
+    return Visitor(name_of(claims, providers=providers), role)
 
 
 def may(role: Role) -> bool:
@@ -90,17 +92,24 @@ def _settings() -> Mapping[str, Any]:
         StoreError: Nobody would have to sign in though somebody had to before, or was meant to.
     """
     settings: Mapping[str, Any] = {}
-    if st.secrets.load_if_toml_exists():
-        settings = st.secrets.to_dict()
-    elif any(Path(path).exists() for path in st.get_option("secrets.files")):
-        raise StoreError("secrets.toml", "it cannot be read", "mend it; until then nobody gets in")
-    if "auth" in settings:
-        _seen.add("auth")
-    elif "access" in settings:
+    try:
+        if st.secrets.load_if_toml_exists():
+            settings = st.secrets.to_dict()
+        elif any(Path(path).exists() for path in st.get_option("secrets.files")):
+            raise StoreError("secrets.toml", "it cannot be read", UNREADABLE)
+    except (OSError, UnicodeError) as error:
+        raise StoreError("secrets.toml", "it cannot be read", UNREADABLE) from error
+    sections = {name for name in ("auth", "access") if name in settings}
+    for name in sections:
+        if not isinstance(settings[name], Mapping):
+            raise StoreError("secrets.toml", f"{name} is no section", MEND)
+    if "auth" in sections:
+        _seen.update(sections)
+    elif sections and settings["access"].keys() & SETTINGS:
         raise StoreError("secrets.toml", "it has [access] and no [auth]", MEND)
-    elif "auth" in _seen:
-        raise StoreError("secrets.toml", "[auth] was there and is gone", MEND)
-    elif os.environ.get("HERITAGE_SIGN_IN"):
+    if gone := sorted(_seen - sections):
+        raise StoreError("secrets.toml", f"[{gone[0]}] was there and is gone", MEND)
+    if "auth" not in sections and os.environ.get("HERITAGE_SIGN_IN"):
         raise StoreError("secrets.toml", "it has no [auth], and sign-in is required", MEND)
     return settings
 
@@ -108,3 +117,7 @@ def _settings() -> Mapping[str, Any]:
 def _providers(settings: Mapping[str, Any]) -> list[str]:
     """Names of the providers to choose from; none where there is just one, without a name."""
     return [name for name, value in settings["auth"].items() if isinstance(value, Mapping)]
+
+
+def _provider_count(settings: Mapping[str, Any]) -> int:
+    return len(_providers(settings)) + ("client_id" in settings["auth"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -514,11 +515,13 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
     onwards = st.toggle(
         "Go to the next photo after a verdict", key="verdict_onwards", persist_state="session"
     )
-    if note.strip() != row.note and given is None:
+    if note.strip() != row.note and (given is None or unseen):
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Save the note", icon=":material/save:"):
                 given, onwards = row.verdict, False
             st.caption("Not kept yet; a verdict keeps it as well.", width="content")
+        if unseen and given is not None:
+            st.info("Your verdict waits for you to see the other note.", icon=":material/info:")
     if given is not None and not unseen:
         with errors_in_words():
             twins = store().twins(row.photo_id)
@@ -531,37 +534,60 @@ def _ask_for_one(row: PriorityRow, shown: Sequence[PriorityRow], place: int) -> 
             st.rerun()
 
 
-def _ask_note(row: PriorityRow) -> tuple[str, bool]:
-    """The note in hand, and whether it stands against one that nobody here has seen until now.
+@dataclass
+class _NoteField:
+    """What stands in the field of a note, kept while other photos are looked at.
 
-    What is not saved yet is kept while other photos are looked at, and when somebody else writes a
-    note to the same photo.
+    Attributes:
+        began: The kept note that the field began with.
+        text: What stands in it.
+        beside: The kept note that was last shown with it.
     """
-    # Photo to the kept note that the field began with, what stands in the field, and the kept
-    # note that was last shown beside it.
-    fields: dict[int, tuple[str, str, str]] = st.session_state.setdefault("note_fields", {})
-    began, text, shown = fields.get(row.photo_id, (row.note, row.note, row.note))
-    text = st.session_state.get(_note_key(row, began), text)
-    if text.strip() in (began, row.note):  # nothing of one's own: what is kept is shown
-        began = text = row.note
-    key = _note_key(row, began)
-    st.session_state.setdefault(key, text)
-    note = st.text_area(
-        "Note", key=key, max_chars=LONGEST_NOTE, height=80, placeholder="What you see"
+
+    began: str
+    text: str
+    beside: str
+
+
+def _ask_note(row: PriorityRow) -> tuple[str, bool]:
+    """The note that a verdict keeps, and whether it would take the place of one that somebody else
+    has left and nobody here has seen until now."""
+    fields: dict[int, _NoteField] = st.session_state.setdefault("note_fields", {})
+    key = f"note_{row.photo_id}"
+    field = fields.get(row.photo_id)
+    if field is None or (key not in st.session_state and field.text.strip() == field.began):
+        field = fields[row.photo_id] = _NoteField(row.note, row.note, row.note)
+        st.session_state[key] = row.note
+    st.session_state.setdefault(key, field.text)
+    field.text = st.text_area(
+        "Note",
+        key=key,
+        max_chars=LONGEST_NOTE,
+        height=80,
+        placeholder="What you see",
+        on_change=_keep_text,
+        args=(row.photo_id,),
     )
-    fields[row.photo_id] = (began, note, row.note)
-    if began != row.note:
-        theirs = f"“{plain(row.note)}”" if row.note else "no note any more"
+    own = field.text.strip() != field.began
+    if field.text.strip() == row.note:
+        field.began, own = row.note, False
+    unseen = own and field.began != row.note != field.beside
+    field.beside = row.note
+    if field.began != row.note:
+        theirs = f"left “{plain(row.note)}”" if row.note else "taken the note away"
+        place = "Yours takes its place" if own else "It stays, unless you write another"
+        how = " with a verdict, or with **Save the note**." if own else "."
         st.warning(
-            f"Meanwhile somebody else has left {theirs}. Yours takes its place with a verdict, or "
-            "with **Save the note**.",
-            icon=":material/edit_note:",
+            f"Meanwhile somebody else has {theirs}. {place}{how}", icon=":material/edit_note:"
         )
-    return note, began != row.note != shown
+    return field.text if own else row.note, unseen
 
 
-def _note_key(row: PriorityRow, began: str) -> str:
-    return f"note_{row.photo_id}_{hash(began)}"
+def _keep_text(photo_id: int) -> None:
+    """Before the page runs: what it runs for may be another photo."""
+    field = st.session_state.get("note_fields", {}).get(photo_id)
+    if field is not None:
+        field.text = st.session_state[f"note_{photo_id}"]
 
 
 def _show_relatives(row: PriorityRow, shown: Sequence[PriorityRow]) -> None:

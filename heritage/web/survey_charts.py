@@ -51,7 +51,7 @@ def bands_per_building(rows: Sequence[PriorityRow]) -> go.Figure:
         chart.add_bar(
             y=shown,
             x=[counts[building][name] for building in shown],
-            hovertext=[escape(building) for building in shown],
+            hovertext=[escape(building, quote=False) for building in shown],
             name=name,
             orientation="h",
             marker_color=band_colour(name),
@@ -61,7 +61,7 @@ def bands_per_building(rows: Sequence[PriorityRow]) -> go.Figure:
         barmode="stack", legend_traceorder="normal", height=max(HEIGHT_PX, 60 + 26 * len(shown))
     )
     chart.update_xaxes(title="Photos")
-    labels = [escape(_cut(building)) for building in shown]
+    labels = [escape(_cut(building), quote=False) for building in shown]
     chart.update_yaxes(type="category", tickvals=shown, ticktext=labels)
     if len(worst) > len(shown):
         chart.update_layout(title=f"The {len(shown)} of {len(worst)} with the most urgent photos")
@@ -76,7 +76,7 @@ def affected_scatter(rows: Sequence[PriorityRow]) -> go.Figure:
         chart.add_scattergl(
             x=[row.damage_percent for row in some],
             y=[row.affected_percent for row in some],
-            text=[escape(row.photo) for row in some],
+            text=[escape(row.photo, quote=False) for row in some],
             mode="markers",
             name=name,
             marker={"color": band_colour(name), "size": 6},
@@ -102,7 +102,7 @@ def photo_map(rows: Sequence[PriorityRow]) -> go.Figure:
                 for row in some
             ],
             y=[((row.latitude or 0.0) - middle) * metres for row in some],
-            text=[escape(row.photo) for row in some],
+            text=[escape(row.photo, quote=False) for row in some],
             customdata=[(row.damage_percent, row.latitude, row.longitude) for row in some],
             mode="markers",
             name=name,
@@ -132,7 +132,7 @@ def run_against_run(
     chart.add_scattergl(
         x=[before.damage_percent for before, _ in pairs],
         y=[after.damage_percent for _, after in pairs],
-        text=[escape(after.photo) for _, after in pairs],
+        text=[escape(after.photo, quote=False) for _, after in pairs],
         mode="markers",
         marker_size=6,
         hovertemplate="%{text}<br>%{x:.1f} % → %{y:.1f} %<extra></extra>",

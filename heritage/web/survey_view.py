@@ -96,8 +96,10 @@ def show_survey(survey_id: int) -> None:
     if run.unfinished:
         st.session_state["shown"] = (run.done, time.monotonic())
         st.session_state["page_runs"] = True
-        _show_progress(run.id)
-        st.session_state["page_runs"] = False
+        try:
+            _show_progress(run.id)
+        finally:
+            st.session_state["page_runs"] = False
     elif run.status != DONE or run.failed or run.done < run.photos:
         _show_end(run, rows)
     _show_counts(rows, survey)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from heritage.access import Role, note
+from heritage.access import Role, noted
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
@@ -405,8 +406,8 @@ def _start(config: TrainingConfig | None) -> None:
     if pressed:
         with errors_in_words():
             data = str(_allowed(st.session_state["training_data"].strip()))
-            _note(name, "training begun")
-            job = start(config, data, name)
+            with _noted(name, "training begun"):
+                job = start(config, data, name)
             st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
             st.rerun()
 
@@ -427,14 +428,16 @@ def _show_runs() -> None:
     st.fragment(_runs, run_every=SHOWN_EVERY_S if running else None)()
 
 
-def _note(name: str, what: str) -> None:
+@contextmanager
+def _noted(name: str, what: str) -> Iterator[None]:
     """Leaves a line of who does what to a training; a fragment runs on when a role was taken away.
 
     Raises:
         HeritageError: They may not, or it cannot be written.
     """
     visitor().require(Role.ADMIN, what)
-    note(surveys_dir(), visitor(), what, name=name)
+    with noted(surveys_dir(), visitor(), what, name=name):
+        yield
 
 
 def _runs() -> None:
@@ -504,16 +507,16 @@ def _controls(job: Job, status: Status) -> None:
     if status == "running":
         if st.button("Stop", key=f"stop-{job.name}", icon=":material/stop:"):
             with errors_in_words():
-                _note(job.name, "training stopped")
-                job.stop()
+                with _noted(job.name, "training stopped"):
+                    job.stop()
                 st.toast("Stopping; finished epochs are kept")
         return
     if status in ("stopped", "failed") and st.button(
         "Resume", key=f"resume-{job.name}", icon=":material/play_arrow:"
     ):
         with errors_in_words():
-            _note(job.name, "training resumed")
-            job.launch()
+            with _noted(job.name, "training resumed"):
+                job.launch()
             st.rerun()
     made = (Path(job.out) / f"{job.name}.json").exists()
     if (
@@ -535,8 +538,8 @@ def _controls(job: Job, status: Status) -> None:
         else "Forgets what this run has learned so far.",
     ):
         with errors_in_words():
-            _note(job.name, "training discarded")
-            job.discard()
+            with _noted(job.name, "training discarded"):
+                job.discard()
             st.rerun()
 
 
