@@ -61,12 +61,14 @@ def test_a_stopped_job_keeps_its_epochs_and_goes_on_from_there(toy_data):
     wait_until(lambda: len(job.progress().history) >= 2)
     job.stop()
     wait_until(lambda: job.status() == "stopped")
-    done = len(job.progress().history)
-    assert done >= 2
+    before = [record.epoch for record in job.progress().history]
+    assert before == list(range(1, len(before) + 1))
+    assert len(before) >= 2
     job.launch()
-    wait_until(lambda: len(job.progress().history) > done)
+    wait_until(lambda: len(job.progress().history) > len(before))
     epochs = [record.epoch for record in job.progress().history]
-    assert epochs == list(range(1, len(epochs) + 1))
+    assert epochs[: len(before)] == before
+    assert epochs == sorted(set(epochs)), "none is told twice"
     with pytest.raises(TrainingError, match="in progress"):
         job.launch()
     with pytest.raises(TrainingError, match="in progress"):

@@ -141,9 +141,9 @@ def fit(
                 best = run.averaged.module.state_dict()
                 write_atomically(run_dir / BEST, save(_packed(best)))
         state.epoch = epoch + 1
-        listen(record)  # before it is kept: who is killed in between tells of it again
         if devices.is_main:
             run.save(state, photos)
+        listen(record)
     run.model.load_state_dict(devices.from_main(lambda: _read(run_dir / BEST)[0]))
     model = run.model.to("cpu").requires_grad_(False).eval()
     fold_norms(model.features)

@@ -376,7 +376,7 @@ def option_text(card: ModelCard) -> str:
     if accuracy is not None:
         parts.append(f"{accuracy:.0f} %")
     if card.speed:
-        parts.append(f"{card.speed['ratio']:.2g}× time")
+        parts.append(f"{card.speed['ratio']:.2f}× time")
     parts.append(f"{file_size_mb(card):.0f} MB")
     return " · ".join(parts)
 
