@@ -20,7 +20,7 @@ NAMES = [card.name for card in list_cards(WEIGHTS)]
 
 def test_the_trained_backbones_ship():
     light = {"mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "alexnet"}
-    assert light | {"googlenet", "inception_v3", "cascade"} <= set(NAMES)
+    assert light | {"googlenet", "inception_v3", "xception", "cascade"} <= set(NAMES)
 
 
 def test_every_file_in_weights_belongs_to_a_readable_card():
