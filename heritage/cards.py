@@ -105,8 +105,9 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
     """Cards of all checkpoints in `folder`, the best on validation first.
 
     Best is the highest lower end of the AUROC's interval, so that a few easy photos do not beat
-    many; where the photos were also scored turned at random, the worse of the two counts. Cards
-    that are broken or have no weights beside them are left out.
+    many; where the photos were also scored turned at random, the worse of the two counts. Those
+    that were only ever scored on their own validation photos come after the others, however easy
+    these photos were. Cards that are broken or have no weights beside them are left out.
     """
     cards = []
     for path in sorted((folder or weights_dir()).glob("*.json")):
@@ -115,7 +116,14 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
                 check_name(path.stem)
                 cards.append(read_card(path))
     order = list(BACKBONES)
-    return sorted(cards, key=lambda card: (-_validation_auroc(card), order.index(card.backbone)))
+    return sorted(
+        cards,
+        key=lambda card: (
+            set(card.metrics) <= {"validation"},
+            -_validation_auroc(card),
+            order.index(card.backbone),
+        ),
+    )
 
 
 def default_name(folder: Path | None = None) -> str:

@@ -156,7 +156,14 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score checkpoints on labelled photos")
     evaluate.add_argument("data", type=Path, metavar="DATA")
-    evaluate.add_argument("--backbone", action="append", dest="backbones", metavar="NAME")
+    evaluate.add_argument(
+        "--backbone",
+        action="extend",
+        nargs="+",
+        dest="backbones",
+        metavar="NAME",
+        help="the checkpoints, after DATA (default: all)",
+    )
     evaluate.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     evaluate.add_argument(

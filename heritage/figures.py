@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from heritage.cards import ModelCard
@@ -74,10 +75,18 @@ def p_text(p: float | None) -> str:
 
 
 def percent_text(percent: float) -> str:
-    """A probability in percent with one decimal, never rounded to certainty."""
+    """A probability in percent with one decimal, never rounded to certainty or to another band."""
     if percent > 99.9:
         return "> 99.9 %"
-    return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+    return "< 0.1 %" if percent < 0.1 else f"{shown_percent(percent):.1f} %"
+
+
+def shown_percent(percent: float) -> float:
+    """The same as a number, for tables and charts: 0.1 and 99.9 stand for all beyond them.
+
+    Further decimals are cut off, as 84.96 % is not yet the 85.0 % that a band begins with.
+    """
+    return min(max(math.floor(round(10 * percent, 6)) / 10, 0.1), 99.9)
 
 
 LOCALISATION_TITLES = {

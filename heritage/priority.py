@@ -185,9 +185,13 @@ def agreement(rows: Sequence[PriorityRow], threshold_percent: float) -> dict[str
 def with_relatives(
     rows: Sequence[PriorityRow], hashes: Sequence[tuple[int, str, str, str]]
 ) -> list[PriorityRow]:
-    """Marks the same bytes as duplicates of the first, and nearly equal photos as one group."""
+    """Marks the same bytes as duplicates of the first, and nearly equal photos as one group.
+
+    The first that has an answer: of copies one may have failed where another was inspected.
+    """
+    answered = {row.photo_id for row in rows if row.damage_percent is not None}
     first: dict[str, tuple[int, str]] = {}
-    for photo_id, name, sha256, _ in hashes:
+    for photo_id, name, sha256, _ in sorted(hashes, key=lambda found: found[0] not in answered):
         first.setdefault(sha256, (photo_id, name))
     seen = {sha256: near for _, _, sha256, near in hashes if near}
     unique = list(seen)

@@ -239,14 +239,15 @@ def _summary(pdf: _Report, rows: Sequence[PriorityRow], survey: SurveyFacts) -> 
     y = pdf.say(facts, LEFT, y, WIDTH, size=10, colour=MUTED) + 4
     answered = sum(row.damage_percent is not None for row in rows)
     failed = sum(bool(row.error) for row in rows)
-    of = counted(len(by_building(rows)), "building")
-    words = f"{counted(len(rows))} of {of}, {answered:,} inspected."
+    buildings = len({row.building for row in rows} - {""})
+    of = f" of {counted(buildings, 'building')}" if buildings else ""
+    words = f"{counted(len(rows))}{of}, {answered:,} inspected."
     if failed:
         words += f" {counted(failed)} could not be read."
     copies = len(rows) - len(once(rows))
     if copies:
         words += f" Below, copies count once: {copies:,} fewer."
-    y = pdf.say(words, LEFT, y, WIDTH, size=10) + 4
+    y = pdf.say(words, LEFT, y, WIDTH, size=10, lines=2) + 4
 
     gap = 4.0
     width = (WIDTH - 3 * gap) / 4
@@ -431,7 +432,10 @@ def _look_first(
         f"show where in the photo the model sees damage; they {scale}."
     )
     if total > len(rows):
-        words += f" The first {len(rows)} are shown; the other {total - len(rows)} are in the list."
+        words += (
+            f" The first {len(rows)} are shown; the other {total - len(rows)} are in the list, as "
+            "far as it goes."
+        )
     pdf.set_y(pdf.say(words, LEFT, pdf.y, WIDTH, colour=MUTED, lines=3) + 3)
     for row in rows:
         if pdf.y + PICTURE_MM[1] > BOTTOM:

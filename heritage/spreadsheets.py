@@ -339,8 +339,8 @@ WIDTHS = {
     **{"taken_at": 16, "verdict_at": 16, "sha256": 68, "duplicate_of": 28, "camera": 22},
 }
 NUMBER_FORMATS = {
-    # As `percent_text`: never rounded to certainty.
-    **{"damage_percent": '[>99.9]"> 99.9";[<0.1]"< 0.1";0.0', "affected_percent": "0.0"},
+    # As `percent_text`: never rounded to certainty, nor, as one decimal might be, to another band.
+    **{"damage_percent": '[>99.9]"> 99.9";[<0.1]"< 0.1";0.00', "affected_percent": "0.0"},
     **{"latitude": "0.000000", "longitude": "0.000000"},
 }
 NUMBERS = (

@@ -29,8 +29,7 @@ FROM_NOTHING = (
     f"Apache-2.0; started from nothing and learned from mobilenet_v2 as teacher; {SHIPPED}"
 )
 CROPS = "--smallest-crop 0.35 --smallest-crop-sound 0.15"
-TAUGHT = f"--teacher mobilenet_v2 --teacher-share 0.7 --feature-share 2 {CROPS}"
-STUDENT = f"--init scratch {TAUGHT}"
+STUDENT = f"--init scratch --teacher mobilenet_v2 --teacher-share 0.7 --feature-share 2 {CROPS}"
 FIRST_TEACHER = "--epochs 8 --learning-rate 2e-4 --head-rate-factor 5 --patience 10"
 SECOND = (
     f"--epochs 8 --learning-rate 3e-4 --head-rate-factor 5 --patience 10 {CROPS} "
@@ -38,9 +37,8 @@ SECOND = (
     "--feature-share 0.5"
 )
 QUICK = "--epochs 14 --patience 14 --learning-rate 1e-3 --head-rate-factor 1 --crop-side-px 128"
-# VGG16 has no batch norm, and costs most of all: gently, and first on small crops.
-SMALL = "--epochs 4 --patience 6 --learning-rate 3e-4 --head-rate-factor 1"
-GOES_ON = "--epochs 4 --patience 6 --learning-rate 2e-4 --head-rate-factor 1 --full-size-epochs 1"
+# VGG16 costs most of all: gently, and on the smallest crops.
+GENTLY = "--epochs 5 --patience 6 --learning-rate 3e-4 --head-rate-factor 1 --full-size-epochs 2"
 LARGE = "--epochs 6 --patience 6 --learning-rate 1e-3 --head-rate-factor 1 --full-size-epochs 1"
 
 # What features of ImageNet say of damage. Its features know no label, and only these are taught to
@@ -65,8 +63,7 @@ RECIPES: dict[str, tuple[str, bool]] = {
     "cascade": (FOLDS, True),
     "inception_v3": (f"{STUDENT} {LARGE} --crop-side-px 128 --full-size-px 192", True),
     "xception": (f"{STUDENT} {LARGE} --crop-side-px 96 --full-size-px 160", True),
-    "vgg_start": (f"--backbone vgg16 {STUDENT} {SMALL} --crop-side-px 64", True),
-    "vgg16": (f"{TAUGHT} {GOES_ON} --crop-side-px 96 --full-size-px 128", True),
+    "vgg16": (f"{STUDENT} {GENTLY} --crop-side-px 64 --full-size-px 112", True),
 }
 INT8 = {"cascade", "inception_v3", "xception", "vgg16"}
 
@@ -94,8 +91,6 @@ def main() -> int:
             command += ["--init", str(given.imagenet)]
         if with_unlabelled:
             command += ["--unlabelled", str(given.unlabelled)]
-        if name == "vgg16":
-            command += ["--init", str(given.out / "vgg_start.safetensors")]
         if name == "cascade":
             command += ["--stage-two-init", str(given.out / "resnet18.safetensors")]
         if name in INT8:

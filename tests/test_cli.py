@@ -380,6 +380,16 @@ def test_evaluate_prints_json_per_checkpoint_and_leaves_the_cards_alone(run, toy
     assert (weights_dir / "mobilenet_v2.json").read_bytes() == card
 
 
+def test_evaluate_takes_several_checkpoints_at_once(run, toy_data, weights_dir, tmp_path):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    for name in ("second", "third"):
+        save_untrained(folder, "mobilenet_v3_small", name=name)
+    command = ("evaluate", toy_data, "--weights", folder, "--json")
+    for given in (["third", "second"], ["third", "--backbone", "second"]):
+        status, out, _ = run(*command, "--backbone", *given)
+        assert (status, list(json.loads(out))) == (0, ["third", "second"])
+
+
 def test_evaluate_prints_only_what_it_has_measured_now(run, toy_data, weights_dir, tmp_path):
     folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
     card = read_card(folder / "mobilenet_v2.json")

@@ -150,8 +150,11 @@ class PhotoFiles:
             return
         self._need_room(len(data))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two may write it at once.
-        write_atomically(path, data, _partial(path))
+        try:
+            write_atomically(path, data, _partial(path))
+        except PermissionError:  # of two who write it at once, Windows may refuse one
+            if not path.exists():
+                raise
 
 
 def _partial(path: Path) -> Path:

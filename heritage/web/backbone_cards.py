@@ -30,7 +30,8 @@ from heritage.web.charts import (
 from heritage.web.frame import plain
 
 OURS, ELSEWHERE = "Heritage", "Heritage, on other photos"
-KNOWN, OTHER = "test", "test_other_source"
+NOT_YET = "not measured on held-out photos"
+KNOWN, OTHER, VALIDATION = "test", "test_other_source", "validation"
 
 
 def show_backbones() -> None:
@@ -82,8 +83,8 @@ def _show_comparison(cards: list[ModelCard]) -> None:
     st.caption(
         "Click a heading to sort. Balanced accuracy is the mean of the shares of damaged and of "
         "sound photos told rightly; 50 % is guessing. In brackets, the 95 % interval over "
-        "buildings. The last lines are what the published works report of themselves, on other "
-        "photos: they cannot be compared with ours point by point."
+        "buildings. Lines that begin with *Published* are what the published works report of "
+        "themselves, on other photos: they cannot be compared with ours point by point."
     )
 
 
@@ -112,7 +113,7 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
                 "Parameters": card.parameters / 1e6,
                 "File": file_size_mb(card),
                 "Time": card.speed.get("ratio"),
-                "Measured by": OURS if _photos(card) in ((), usual) else ELSEWHERE,
+                "Measured by": _measured_by(card, usual),
             }
         )
     rows += [
@@ -125,6 +126,13 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
         for figure in PUBLISHED
     ]
     return pd.DataFrame(rows)
+
+
+def _measured_by(card: ModelCard, usual: tuple[tuple[str, int, tuple[str, ...]], ...]) -> str:
+    photos = _photos(card)
+    if not photos:
+        return NOT_YET
+    return OURS if photos == usual else ELSEWHERE
 
 
 def _photos(card: ModelCard) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
@@ -175,7 +183,13 @@ def _show_card(card: ModelCard) -> None:
         st.markdown(_in_words(card))
         st.markdown("#### How well it does")
         st.table(pd.DataFrame({_split(name): _figures(f) for name, f in card.metrics.items()}))
-        for split in (OTHER, KNOWN):
+        if set(card.metrics) == {VALIDATION}:
+            st.caption(
+                "Only its own validation photos, which also decided when the training stopped: "
+                "figures on photos of other buildings may be lower. They are made by "
+                f"`python -m heritage evaluate DATA --backbone {plain(card.name)}`."
+            )
+        for split in _telling(card):
             _show_split(card, split)
         if card.heat_maps:
             _show_faithfulness(card)
@@ -191,7 +205,7 @@ def _show_card(card: ModelCard) -> None:
         sources = ", ".join(plain(source) for source in card.data.get("sources", []) if source)
         st.markdown(
             f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos"
-            f"{f' from {sources}' if sources else ''}{more}."
+            f"{f' from {sources}' if sources else ''}{more}.{_beginning(card)}"
         )
         st.markdown("#### What it cannot see")
         st.markdown("\n".join(f"- {plain(limit)}" for limit in card.limits))
@@ -220,6 +234,16 @@ def _in_words(card: ModelCard) -> str:
     return " ".join(parts)
 
 
+def _beginning(card: ModelCard) -> str:
+    """What it knew before it learned from these photos."""
+    init = str(card.training.get("config", {}).get("init", ""))
+    if init == "scratch":
+        return " It began from nothing."
+    if init == "imagenet":
+        return " It began from weights trained on ImageNet."
+    return f" It began from {plain(init)}, and what that one had learned from." if init else ""
+
+
 def _figures(figures: dict[str, Any]) -> dict[str, str]:
     told = {}
     for key, title in FIGURE_TITLES.items():
@@ -232,6 +256,11 @@ def _figures(figures: dict[str, Any]) -> dict[str, str]:
         **told,
         "Accuracy, photos turned at random": turned,
     }
+
+
+def _telling(card: ModelCard) -> list[str]:
+    """The splits to look at closely: those held out, or all there are."""
+    return [split for split in (OTHER, KNOWN) if split in card.metrics] or list(card.metrics)
 
 
 def _show_split(card: ModelCard, split: str) -> None:
@@ -270,8 +299,24 @@ def _show_faithfulness(card: ModelCard) -> None:
     st.caption(
         f"{card.heat_maps.get('n', 0)} damaged photos. Where the hottest places are blurred first "
         "the damage % should fall sooner than where places are blurred at random, and rise sooner "
-        "when they are shown first."
+        f"when they are shown first.{_areas(card.heat_maps)}"
     )
+
+
+def _areas(figures: dict[str, Any]) -> str:
+    """The areas under the curves in words, and whether chance alone does as well."""
+    words = ""
+    for name, sign in (("deletion", -1), ("insertion", 1)):
+        ours, chance = figures.get(name), figures.get(f"{name}_random")
+        if not isinstance(ours, dict) or not isinstance(chance, dict):
+            continue
+        words += (
+            f" Area under {name}: {ours['value']:.3f} [{ours['low']:.3f}–{ours['high']:.3f}], at "
+            f"random {chance['value']:.3f}; {'more' if sign > 0 else 'less'} is better."
+        )
+        if sign * (ours["value"] - chance["value"]) <= 0:
+            words += " **Here the heat map is no better than chance.**"
+    return words
 
 
 def _show_localisation(card: ModelCard) -> None:
@@ -294,8 +339,8 @@ def _show_localisation(card: ModelCard) -> None:
 def _show_sources(card: ModelCard) -> None:
     sources = {
         source: figures
-        for split in (OTHER, KNOWN)
-        for source, figures in card.metrics.get(split, {}).get("sources", {}).items()
+        for split in _telling(card)
+        for source, figures in card.metrics[split].get("sources", {}).items()
     }
     if not sources:
         return
@@ -312,7 +357,7 @@ def _show_sources(card: ModelCard) -> None:
 
 
 def _show_mistakes(card: ModelCard) -> None:
-    mistakes = [m for split in (OTHER, KNOWN) for m in card.metrics.get(split, {}).get("worst", [])]
+    mistakes = [m for split in _telling(card) for m in card.metrics[split].get("worst", [])]
     if mistakes:
         st.markdown("#### Its worst mistakes")
         st.dataframe(
@@ -334,6 +379,7 @@ def _show_comparison_with_others(card: ModelCard) -> None:
         {
             "Against": plain(str(other)),
             "Photos": f"{_split(split)}, n = {found['n']}",
+            "This one is": _gain_text(found),
             "Only this one right": str(found["only_this_right"]),
             "Only the other right": str(found["only_other_right"]),
             "p (McNemar, exact)": p_text(found["p"]),
@@ -348,6 +394,14 @@ def _show_comparison_with_others(card: ModelCard) -> None:
         "good; below 0.05 it is taken for real. The first takes photos for independent, the second "
         "buildings."
     )
+
+
+def _gain_text(found: dict[str, Any]) -> str:
+    """Better or worse by how many points of accuracy, and whether chance explains it."""
+    gain = 100 * (found["only_this_right"] - found["only_other_right"]) / found["n"]
+    if max(found["p"], found.get("p_by_building", 0)) >= 0.05:
+        return f"no different, measurably ({gain:+.1f} points)"
+    return f"{'better' if gain > 0 else 'worse'} by {abs(gain):.1f} points"
 
 
 def _split(name: str) -> str:
@@ -370,11 +424,17 @@ def _show_untrained(trained: set[str]) -> None:
 
 
 def option_text(card: ModelCard) -> str:
-    """A checkpoint in a select box: name, accuracy on other sources, time, size."""
+    """A checkpoint in a select box: name, accuracy on other sources, time, size.
+
+    Where no photos of other sources were scored, the accuracy on those that were, and which.
+    """
     parts = [card.title]
-    accuracy = value_percent(card.metrics.get(OTHER, {}), "balanced_accuracy")
-    if accuracy is not None:
-        parts.append(f"{accuracy:.0f} %")
+    for split in (OTHER, KNOWN, VALIDATION):
+        accuracy = value_percent(card.metrics.get(split, {}), "balanced_accuracy")
+        if accuracy is not None:
+            of = "" if split == OTHER else f" ({_split(split).lower()})"
+            parts.append(f"{accuracy:.0f} %{of}")
+            break
     if card.speed:
         parts.append(f"{card.speed['ratio']:.2f}× time")
     parts.append(f"{file_size_mb(card):.0f} MB")

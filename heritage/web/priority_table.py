@@ -13,8 +13,9 @@ import streamlit as st
 
 from heritage.access import Role
 from heritage.bands import BANDS
-from heritage.figures import counted, percent_text
+from heritage.figures import counted, percent_text, shown_percent
 from heritage.priority import DAMAGED, SOUND, UNSURE, VERDICTS, PriorityRow
+from heritage.sources import natural_key
 from heritage.surveys import LONGEST_NAME, LONGEST_NOTE, Run, Survey, Verdict
 from heritage.web.access import may, only_for_admins, visitor
 from heritage.web.frame import errors_in_words, plain
@@ -49,7 +50,7 @@ ORDERS: dict[str, Callable[[PriorityRow], Any]] = {
     "Damage %, highest first": lambda row: -_or(row.damage_percent, -1),
     "Damage %, lowest first": lambda row: _or(row.damage_percent, 101),
     "Affected area, largest first": lambda row: -_or(row.affected_percent, -1),
-    "Building and name": lambda row: (row.building.casefold(), row.photo.casefold()),
+    "Building and name": lambda row: (natural_key(row.building), natural_key(row.photo)),
     "Date taken": lambda row: row.taken_at or "9999",
     "Last verdict first": lambda row: _falling(row.verdict_at or ""),
     "Look-alikes together": lambda row: (row.similar_group or 10**9, row.rank),
@@ -141,7 +142,10 @@ def whole_table(rows: Sequence[PriorityRow]) -> pd.DataFrame:
         {
             "Rank": [row.rank for row in rows],
             "Photo": [row.photo for row in rows],
-            "Damage %": [row.damage_percent for row in rows],
+            "Damage %": [
+                None if row.damage_percent is None else shown_percent(row.damage_percent)
+                for row in rows
+            ],
             "Band": [_band(row.band) for row in rows],
             "Verdict": [WORDS.get(row.verdict, "") for row in rows],
             "Affected %": [row.affected_percent if row.evidence else None for row in rows],

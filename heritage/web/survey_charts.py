@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from heritage.bands import BANDS, BandThresholds
+from heritage.figures import percent_text, shown_percent
 from heritage.priority import PriorityRow
 from heritage.web.charts import HEIGHT_PX, new_figure
 
@@ -24,8 +25,9 @@ def damage_histogram(rows: Sequence[PriorityRow], edges: BandThresholds) -> go.F
     chart = new_figure()
     for name in reversed(BANDS):
         chart.add_histogram(
-            x=[row.damage_percent for row in rows if row.band == name],
-            xbins={"start": 0, "end": 100.0001, "size": BIN_PERCENT},
+            # 100 itself would begin a bin of its own, beyond the axis.
+            x=[shown_percent(row.damage_percent or 0.0) for row in rows if row.band == name],
+            xbins={"start": 0, "end": 100, "size": BIN_PERCENT},
             name=name,
             marker_color=band_colour(name),
             hovertemplate="%{x} %: %{y} photos<extra>" + name + "</extra>",
@@ -74,7 +76,7 @@ def affected_scatter(rows: Sequence[PriorityRow]) -> go.Figure:
     for name in BANDS:
         some = [row for row in rows if row.band == name and row.evidence]
         chart.add_scattergl(
-            x=[row.damage_percent for row in some],
+            x=[shown_percent(row.damage_percent or 0.0) for row in some],
             y=[row.affected_percent for row in some],
             text=[escape(row.photo, quote=False) for row in some],
             mode="markers",
@@ -103,11 +105,14 @@ def photo_map(rows: Sequence[PriorityRow]) -> go.Figure:
             ],
             y=[((row.latitude or 0.0) - middle) * metres for row in some],
             text=[escape(row.photo, quote=False) for row in some],
-            customdata=[(row.damage_percent, row.latitude, row.longitude) for row in some],
+            customdata=[
+                (percent_text(row.damage_percent or 0.0), row.latitude, row.longitude)
+                for row in some
+            ],
             mode="markers",
             name=name,
             marker={"color": band_colour(name), "size": 9},
-            hovertemplate="%{text}<br>%{customdata[0]:.1f} %<br>"
+            hovertemplate="%{text}<br>%{customdata[0]}<br>"
             "%{customdata[1]:.5f}, %{customdata[2]:.5f}<extra></extra>",
         )
     chart.update_xaxes(title="Metres east", zeroline=False)
@@ -130,8 +135,8 @@ def run_against_run(
         showlegend=False,
     )
     chart.add_scattergl(
-        x=[before.damage_percent for before, _ in pairs],
-        y=[after.damage_percent for _, after in pairs],
+        x=[shown_percent(before.damage_percent or 0.0) for before, _ in pairs],
+        y=[shown_percent(after.damage_percent or 0.0) for _, after in pairs],
         text=[escape(after.photo, quote=False) for _, after in pairs],
         mode="markers",
         marker_size=6,

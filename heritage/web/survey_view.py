@@ -13,7 +13,7 @@ import streamlit as st
 from heritage.access import Role, Visitor
 from heritage.bands import BANDS, EDGE_STEP_PERCENT, BandThresholds
 from heritage.errors import DatabaseAwayError, HeritageError, NoSurveyError
-from heritage.figures import counted
+from heritage.figures import counted, shown_percent
 from heritage.priority import (
     DAMAGED,
     SOUND,
@@ -390,7 +390,7 @@ def _show_where_they_agree(
                 pd.DataFrame(
                     {
                         "Photo": [row.photo for row in differing],
-                        "Damage %": [row.damage_percent for row in differing],
+                        "Damage %": [shown_percent(row.damage_percent or 0) for row in differing],
                         "Verdict": [row.verdict for row in differing],
                         "Note": [row.note for row in differing],
                         "By": [row.verdict_by for row in differing],
@@ -597,8 +597,8 @@ def _compare(survey: Survey, finished: dict[int, Run]) -> None:
             pd.DataFrame(
                 {
                     "Photo": [b.photo for _, b in pairs],
-                    "Earlier, %": [a.damage_percent for a, _ in pairs],
-                    "Later, %": [b.damage_percent for _, b in pairs],
+                    "Earlier, %": [shown_percent(a.damage_percent or 0.0) for a, _ in pairs],
+                    "Later, %": [shown_percent(b.damage_percent or 0.0) for _, b in pairs],
                     "Change": [_change(a, b) for a, b in pairs],
                     "Verdict": [b.verdict for _, b in pairs],
                 }
