@@ -32,7 +32,8 @@ bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam and To
 	$(BIN)/python benchmarks/triage.py
 
 evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder and rewrite their figures
-	$(BIN)/python -m heritage evaluate $(DATA) --update-cards --heat-maps 60 --speed
+	@test -n "$(DATA)" || { echo "name the labelled photos: make evaluate DATA=folder"; exit 2; }
+	$(BIN)/python -m heritage evaluate "$(DATA)" --update-cards --heat-maps 60 --speed
 	$(BIN)/python scripts/write_figures.py
 
 samples: .venv/installed-dev ## Draw the rendered sample photos anew

@@ -65,7 +65,8 @@ def build_classifier(backbone: Backbone, *, imagenet: bool = False) -> DamageCla
         raise BackboneError(
             backbone.name,
             f"its ImageNet weights could not be downloaded ({error})",
-            "connect to the internet, or start with --init scratch or --init FILE.safetensors",
+            "connect to the internet, or start from a checkpoint or from nothing "
+            "(--init FILE.safetensors, --init scratch)",
         ) from error
     return DamageClassifier(features, backbone.channels)
 

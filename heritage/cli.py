@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
-from heritage.errors import CheckpointError, HeritageError, PhotoError, TrainingError
-from heritage.figures import SPLIT_TITLES, chance_text, percent_text
+from heritage.errors import CheckpointError, HeritageError, PhotoError, TrainingError, one_line
+from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, chance_text, percent_text
 from heritage.methods import GRAD_CAM, METHODS
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, TrainingConfig
 from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from heritage.inspection import Inspection, Inspector
     from heritage.photos import Photo
 
@@ -171,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--heat-maps",
-        type=int,
+        type=_natural_number,
         default=0,
         metavar="N",
         help="examine the heat maps of N damaged photos by deletion and insertion",
@@ -181,6 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=_evaluate)
     return parser
+
+
+def _natural_number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    return number
 
 
 def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -514,6 +523,17 @@ def _reported(
         return run(listen=listen, on_photo=on_photo, on_scoring=lambda: reporter.phase("scoring"))
 
 
+def _counted(progress: Progress, words: str) -> Callable[[int], Callable[[], None]]:
+    """A bar that is told how many there are; what that returns is called at each."""
+    task = progress.add_task(words, total=None)
+
+    def begin(total: int) -> Callable[[], None]:
+        progress.update(task, total=total)
+        return lambda: progress.advance(task)
+
+    return begin
+
+
 def _train_pointing(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.terminal import progress_bar
     from heritage.training.devices import started_processes
@@ -526,13 +546,8 @@ def _train_pointing(options: argparse.Namespace, given: list[str]) -> int:
     chosen = {name: getattr(options, name) for name in POINTING_HELP}
     config = PointingConfig(**chosen)
     with progress_bar() as progress:
-        reading = progress.add_task("reading photos", total=None)
+        on_photo = _counted(progress, "reading photos")
         fitting = progress.add_task("training", total=config.steps, visible=False)
-
-        def on_photo(total: int) -> Callable[[], None]:
-            progress.update(reading, total=total)
-            return lambda: progress.advance(reading)
-
         card = train_pointing(
             options.backbone,
             options.data,
@@ -574,6 +589,7 @@ def _doctor(options: argparse.Namespace, given: list[str]) -> int:
 
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.checkpoints import check_writable, update_card
+    from heritage.terminal import progress_bar
     from heritage.training.run import evaluate
 
     made = ["temperature", "unsure", "metrics"]
@@ -590,14 +606,17 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     status = OK
     for name in names:
         try:
-            card = evaluate(
-                name,
-                options.data,
-                options.weights,
-                recalibrate=options.update_cards,
-                heat_map_photos=options.heat_maps,
-                speed=options.speed,
-            )
+            with progress_bar() as progress:
+                progress.disable = not sys.stderr.isatty()
+                card = evaluate(
+                    name,
+                    options.data,
+                    options.weights,
+                    recalibrate=options.update_cards,
+                    heat_map_photos=options.heat_maps,
+                    speed=options.speed,
+                    on_photo=_counted(progress, f"{name}: reading photos"),
+                )
             if options.update_cards:
                 update_card(card, made, options.weights)
         except CheckpointError as error:  # the others can still be scored
@@ -621,19 +640,27 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
 def _print_metrics(card: ModelCard) -> None:
     for split, figures in card.metrics.items():
         print(f"{card.title}, {split}, n={figures['n']}")
-        for name, figure in figures.items():
-            if isinstance(figure, dict) and "value" in figure:
-                interval = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
-                print(f"  {name:<18} {figure['value']:.3f}  {interval}")
+        for name in FIGURE_TITLES:
+            if isinstance(figure := figures.get(name), dict):
+                print(f"  {name:<18} {_with_interval(figure)}")
         if "ece_by_chance" in figures:
             print(f"  {'ece by chance':<18} {chance_text(figures)}")
         for cell, photos in figures.get("confusion", {}).items():
             print(f"  {cell.replace('_', ' '):<24} {photos}")
+        for source, found in figures.get("sources", {}).items():
+            print(f"  {one_line(source)}, n={found['n']}")
+            for name in FIGURE_TITLES:
+                if isinstance(figure := found.get(name), dict):
+                    print(f"    {name:<18} {_with_interval(figure)}")
     for name, figure in card.heat_maps.items():
         if isinstance(figure, dict) and "value" in figure:
-            print(f"  heat maps, {name:<18} {figure['value']:.3f}")
+            print(f"  heat maps, {name:<18} {_with_interval(figure)}")
     if card.speed:
         print(f"  one inspection takes {card.speed['ratio']:.2f} × {card.speed['peer']}")
+
+
+def _with_interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def _portable_command(given: list[str]) -> str:

@@ -142,8 +142,9 @@ def figures_table(cards: list[ModelCard]) -> str:
     """The README's table: one line per checkpoint, figures on photos it never saw."""
     lines = [
         "| Backbone | Parameters | Time | Other sources: balanced accuracy | whole buildings | "
-        "close-ups of old masonry | Known sources: accuracy | AUROC | the same, turned: accuracy |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "close-ups of old masonry | Known sources: accuracy | AUROC | the same, turned: accuracy | "
+        "Calibration error: known, other sources |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for card in cards:
         known = card.metrics.get("test", {})
@@ -161,6 +162,7 @@ def figures_table(cards: list[ModelCard]) -> str:
             interval_text(known, "accuracy"),
             interval_text(known, "auroc"),
             interval_text(known.get("turned", {}), "accuracy"),
+            ", ".join(f"{found['ece']['value']:.3f}" for found in (known, other) if "ece" in found),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if cards:

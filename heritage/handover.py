@@ -213,7 +213,11 @@ def training_manifest(store: SurveyStore, runs: Sequence[int]) -> str:
             if path.exists():
                 line = path, row.verdict, survey.name, row.building or survey.name
                 latest[row.sha256] = at, line
-    writer.writerows(line for _, line in latest.values())
+    lines = [line for _, line in latest.values()]
+    if len({group for *_, group in lines}) == 1 and lines[0][2] == lines[0][3]:
+        # One survey without buildings is all there is: each photo by itself, or none is kept aside.
+        lines = [(*line[:-1], "") for line in lines]
+    writer.writerows(lines)
     return text.getvalue()
 
 

@@ -949,9 +949,9 @@ class SurveyStore:
                     "the photo", "it is not in a survey any more", "reload the page"
                 ) from error
 
-    def has_verdicts(self) -> bool:
-        """Whether anybody ever gave a verdict."""
-        query = select(VerdictRow.id).where(VerdictRow.verdict != "").limit(1)
+    def has_verdicts(self, among: Sequence[str] = VERDICTS) -> bool:
+        """Whether anybody ever gave one of these verdicts."""
+        query = select(VerdictRow.id).where(VerdictRow.verdict.in_(among)).limit(1)
         with Session(self.engine) as session:
             return session.scalar(query) is not None
 

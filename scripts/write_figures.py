@@ -9,14 +9,24 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from heritage.cards import list_cards  # noqa: E402
-from heritage.figures import figures_table, localisation_tables, replace_figures  # noqa: E402
+from heritage.figures import (  # noqa: E402
+    README_SOURCES,
+    figures_table,
+    localisation_tables,
+    replace_figures,
+)
 
 TABLES = {ROOT / "README.md": figures_table, ROOT / "docs/localisation.md": localisation_tables}
 
 
 def main() -> int:
     """Returns 0, or 1 if --check finds that a text and the cards disagree."""
-    cards = list_cards(ROOT / "weights")
+    # A checkpoint of one's own lies there too, and was not scored on these photos.
+    cards = [
+        card
+        for card in list_cards(ROOT / "weights")
+        if card.metrics.get("test_other_source", {}).get("sources", {}).keys() >= {*README_SOURCES}
+    ]
     stale = 0
     for path, table in TABLES.items():
         text = path.read_text(encoding="utf-8")

@@ -124,6 +124,13 @@ def test_stage_ones_heat_is_at_hand_and_stays_out_of_the_json(made):
     assert (other.method, other.first_stage.method) == ("layer_cam", "grad_cam")
 
 
+def test_the_card_tells_the_settings_of_stage_two(made):
+    _, card = made
+    settings = card.training["stage_two"]
+    assert settings["backbone"] == "resnet18"
+    assert (settings["batch_size"], settings["learning_rate"]) == (16, 5e-5)
+
+
 def test_the_card_says_what_the_cascade_gains_and_over_what(made):
     _, card = made
     assert len(card.comparison) == 3

@@ -17,7 +17,7 @@ from helpers import crack_photo, save_untrained
 
 from heritage import Inspector
 from heritage.backbones import BACKBONES, get_backbone
-from heritage.cards import INT8, ModelCard, default_name, list_cards, read_card
+from heritage.cards import INT8, ModelCard, default_name, list_cards, read_card, write_card
 from heritage.checkpoints import (
     load_checkpoint,
     load_features,
@@ -341,6 +341,20 @@ def test_cards_are_listed_best_on_validation_first_and_broken_ones_left_out(tmp_
     (tmp_path / "broken.json").write_text("{")
     assert [card.name for card in list_cards(tmp_path)] == ["better", "good", "a-worst", "unscored"]
     assert default_name(tmp_path) == "better"
+
+
+def test_easy_photos_of_its_own_do_not_make_a_checkpoint_everybodys_default(tmp_path):
+    save_untrained(tmp_path, name="shipped", auroc=0.9)
+    card = read_card(tmp_path / "shipped.json")
+    write_card(replace(card, metrics=card.metrics | {"test": card.metrics["validation"]}), tmp_path)
+    save_untrained(tmp_path, name="our_town", auroc=0.99)
+    assert [card.name for card in list_cards(tmp_path)] == ["shipped", "our_town"]
+
+
+def test_a_source_may_have_any_name(stored):
+    table = {"n": 2, "recall_sound": {"value": 1.0, "low": 0.5, "high": 1.0}}
+    change_card(stored, metrics={"test": table | {"sources": {"value": table, "b": table}}})
+    assert set(read_card(stored / "mobilenet_v2.json").metrics["test"]["sources"]) == {"value", "b"}
 
 
 def test_an_empty_folder_is_answered_with_how_to_train(tmp_path):

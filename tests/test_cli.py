@@ -380,6 +380,37 @@ def test_evaluate_prints_json_per_checkpoint_and_leaves_the_cards_alone(run, toy
     assert (weights_dir / "mobilenet_v2.json").read_bytes() == card
 
 
+def test_evaluate_tells_each_source(run, toy_data, weights_dir, tmp_path):
+    lines = ["path,label,split,source"]
+    for path in sorted(toy_data.rglob("*.jpg")):
+        source = "value" if "house0" in path.parts else "visit"
+        lines.append(f"{path.relative_to(toy_data)},{path.parts[-3]},test,{source}")
+    (toy_data / "manifest.csv").write_text("\n".join(lines))
+    status, out, _ = run("evaluate", toy_data, "--weights", weights_dir)
+    assert status == 0
+    assert "  value, n=6" in out.splitlines() and "  visit, n=18" in out.splitlines()
+
+
+def test_fewer_than_no_heat_maps_are_wrong_use(run, toy_data, weights_dir):
+    status, _, err = run("evaluate", toy_data, "--weights", weights_dir, "--heat-maps", "-5")
+    assert status == 2 and "--heat-maps" in err
+
+
+def test_figures_that_the_photos_cannot_replace_are_not_dropped_from_a_card(
+    run, toy_data, weights_dir, tmp_path
+):
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
+    card = read_card(folder / "mobilenet_v2.json")
+    card = replace(card, metrics=card.metrics | {"test_other_source": card.metrics["validation"]})
+    write_card(card, folder)
+    photos = sorted(toy_data.rglob("*.jpg"))
+    lines = (f"{path.relative_to(toy_data)},{path.parts[-3]},validation" for path in photos)
+    (toy_data / "manifest.csv").write_text("\n".join(["path,label,split", *lines]))
+    status, _, err = run("evaluate", toy_data, "--weights", folder, "--update-cards")
+    assert status == 1 and "figures of: test_other_source" in err
+    assert read_card(folder / "mobilenet_v2.json") == card
+
+
 def test_evaluate_takes_several_checkpoints_at_once(run, toy_data, weights_dir, tmp_path):
     folder = Path(shutil.copytree(weights_dir, tmp_path / "weights"))
     for name in ("second", "third"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -139,7 +140,7 @@ def test_a_manifest_gives_every_column(tmp_path):
         (["path,label", "gone.jpg,sound"], ["line 2", "no file gone.jpg"]),
         (["path,label", ",sound"], ["line 2", "no file"]),
         (["path,split", "0.jpg,train"], ["no column label"]),
-        (["file;label", "0.jpg;sound"], ["no column label, path"]),
+        (["file;label", "0.jpg;sound"], ["no column path"]),
         (["path,label"], ["lists no photos"]),
         ([""], ["cannot be read"]),
         (["path,label", '0.jpg,"sound'], ["cannot be read"]),
@@ -157,8 +158,36 @@ def test_a_wrong_manifest_is_an_error_that_names_the_place(tmp_path, lines, word
 
 def test_a_manifest_that_is_no_text_is_an_error(tmp_path):
     (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00p\x00a")
-    with pytest.raises(DatasetError, match=r"manifest\.csv: it cannot be read"):
+    with pytest.raises(DatasetError, match=r"manifest\.csv: it is not UTF-8"):
         read_samples(tmp_path)
+
+
+def test_a_manifest_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path):
+    crack_photo(tmp_path / "Tür, 1.jpg")
+    manifest(tmp_path, "path;label;group", "Tür, 1.jpg;damaged;mill")
+    (sample,) = read_samples(tmp_path)
+    assert (sample.path.name, sample.label, sample.group) == ("Tür, 1.jpg", 1.0, "mill")
+
+
+def test_a_manifest_in_the_encoding_of_windows_is_told_how_to_be_saved(tmp_path):
+    (tmp_path / "manifest.csv").write_bytes("path,label\nTür.jpg,sound\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match="not UTF-8; save it as CSV UTF-8"):
+        read_samples(tmp_path)
+
+
+def test_class_folders_are_known_however_they_are_capitalised(toy_data):
+    (toy_data / "damaged").rename(toy_data / "Damaged")
+    assert Counter(sample.label for sample in read_samples(toy_data)) == {0.0: 12, 1.0: 12}
+
+
+def test_a_missing_class_is_told_by_its_name(toy_data):
+    for path in sorted((toy_data / "damaged").rglob("*.jpg"))[1:]:
+        path.unlink()
+    with pytest.raises(DatasetError, match="only one is damaged; add damaged ones"):
+        with_validation(read_samples(toy_data))
+    shutil.rmtree(toy_data / "damaged")
+    with pytest.raises(DatasetError, match=r"but 0 damaged and \d+ sound ones"):
+        with_validation(read_samples(toy_data))
 
 
 def test_a_folder_without_photos_or_no_folder_at_all_is_an_error(tmp_path):
@@ -259,7 +288,7 @@ def test_a_building_that_is_learned_from_is_not_in_another_split(tmp_path, split
     [
         ([(1.0, "a"), (0.0, "a")], "one building"),
         ([(1.0, "a"), (1.0, "b"), (1.0, "c")], "both classes"),
-        ([(1.0, "a"), (1.0, "b"), (0.0, "c")], "single photo"),
+        ([(1.0, "a"), (1.0, "b"), (0.0, "c")], "only one is sound"),
         ([(1.0, "a"), (1.0, "b"), (0.0, "c"), (0.0, "c")], "cannot be split by building"),
     ],
 )
@@ -316,7 +345,7 @@ def test_warming_names_every_unreadable_photo_at_once(toy_data):
     with pytest.raises(DatasetError) as caught:
         PhotoCache(64).warm(read_samples(toy_data), lambda: seen.append(1))
     assert "2 photos" in str(caught.value)
-    assert "0.jpg: " in str(caught.value) and "3.jpg: " in str(caught.value)
+    assert all(f"{name}: " in str(caught.value) for name in broken)
     assert len(seen) == 24
 
 

@@ -1,6 +1,16 @@
+import pytest
+
+from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
-from heritage.figures import localisation_rows, localisation_tables
-from heritage.web.backbone_cards import ELSEWHERE, OURS, comparison
+from heritage.figures import (
+    localisation_rows,
+    localisation_tables,
+    percent_text,
+    shown_percent,
+)
+from heritage.priority import PriorityRow
+from heritage.web.backbone_cards import ELSEWHERE, NOT_YET, OURS, comparison, option_text
+from heritage.web.survey_charts import damage_histogram
 
 
 def figure(value):
@@ -16,6 +26,33 @@ def card(**fields):
     localisation = {"masonry": {"n": 240, "chance": 0.042, "methods": methods}}
     values = {"name": "mobilenet_v2", "backbone": "mobilenet_v2", "sha256": "", "parameters": 1}
     return ModelCard(**values | {"localisation": localisation} | fields)
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"),
+    [(84.96, "84.9 %"), (49.97, "49.9 %"), (85.0, "85.0 %"), (99.97, "> 99.9 %")],
+)
+def test_a_percentage_is_never_rounded_up_to_a_band_that_it_is_not_in(percent, text):
+    assert percent_text(percent) == text
+
+
+def test_as_a_number_a_percentage_is_no_certainty_either():
+    assert [shown_percent(p) for p in (0.0, 0.04, 29.3, 84.96, 99.95, 100.0)] == [
+        *(0.1, 0.1, 29.3, 84.9, 99.9, 99.9)
+    ]
+
+
+def test_every_inspected_photo_stands_within_the_axis_of_the_histogram():
+    rows = [PriorityRow(f"{p}.jpg", damage_percent=p, band="Urgent") for p in (0.0, 85.0, 100.0)]
+    for chart in damage_histogram(rows, BandThresholds()).data:
+        assert all(0 <= x < 100 for x in chart.x)
+
+
+def test_the_select_box_tells_the_best_figure_there_is_and_of_what_photos():
+    scored = {"n": 30, "balanced_accuracy": figure(0.912)}
+    own = card(name="our_town", metrics={"validation": scored})
+    assert " · 91 % (validation) · " in option_text(own)
+    assert " · 91 % · " in option_text(card(metrics={"test_other_source": scored}))
 
 
 def test_each_heat_map_is_a_line_with_its_interval_and_its_time_against_grad_cam():
@@ -51,4 +88,4 @@ def test_a_checkpoint_scored_on_photos_of_its_own_is_not_put_beside_the_others_u
         card(name="not_scored"),
     ]
     told = comparison(cards)["Measured by"].tolist()
-    assert told[:4] == [OURS, ELSEWHERE, OURS, OURS]
+    assert told[:4] == [OURS, ELSEWHERE, OURS, NOT_YET]

@@ -239,6 +239,20 @@ def test_time_spent_reading_photos_is_not_taken_for_training(tmp_path, monkeypat
         assert 0 < jobs.read_progress(tmp_path).seconds <= 400
 
 
+def test_an_epoch_that_was_broken_off_does_not_make_the_rest_seem_longer(tmp_path):
+    (tmp_path / jobs.JOB).write_text("{}")
+    epoch = {"epoch": 1, "train_loss": 1.0, "validation_loss": 1.0, "seconds": 60.0}
+    epoch |= {"validation_balanced_accuracy": 0.5, "validation_auroc": 0.5}
+    before = {"phase": "training", "epoch": 2, "epochs": 4, "step": 9, "steps": 10}
+    before |= {"seconds": 114.0, "history": [epoch]}
+    (tmp_path / jobs.PROGRESS).write_text(json.dumps(before))
+    with jobs.reporting(tmp_path) as reporter:
+        reporter.event(Step(2, 1, 10, 0.7), epochs=4)
+        reporter.phase("training")
+        left = jobs.read_progress(tmp_path).seconds_left
+    assert left == pytest.approx(60 * 2.9 / 1.1, rel=0.02)
+
+
 def test_two_processes_never_train_in_one_folder(tmp_path):
     with (
         jobs.reporting(tmp_path / "run"),

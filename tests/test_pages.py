@@ -29,6 +29,7 @@ from heritage.store.database import surveys_dir
 from heritage.studies import PUBLISHED
 from heritage.training import jobs
 from heritage.training.config import TrainingConfig
+from heritage.training.run import train
 from heritage.web import inspection_view, models, training_view
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -439,6 +440,38 @@ def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_d
     lines = (surveys_dir() / AUDIT).read_text().splitlines()
     done = [line["what"] for line in map(json.loads, lines) if line.get("name") == job.name]
     assert done == ["training begun", "training stopped", "training discarded"]
+
+
+def test_pressing_start_twice_begins_one_training(own_runs, toy_data, monkeypatch):
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(toy_data.parent / "weights"))
+    app = train_page(toy_data)
+    app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
+    app.selectbox(key="train_start").set_value("scratch").run()
+    app.text_input(key="train_name").set_value("walls").run()
+    for _ in range(2):
+        app.button(key="train_start_now").click().run()
+        assert not app.exception and not app.error
+    assert [job.name for job in jobs.list_jobs()] == ["walls"]
+    assert app.text_input(key="train_name").value == "", "the next one has another name"
+
+
+def test_a_checkpoint_of_ones_own_shows_what_was_measured_on_its_own_photos(
+    toy_data, tmp_path, monkeypatch
+):
+    weights = tmp_path / "weights"
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights))
+    config = TrainingConfig(
+        backbone="mobilenet_v3_small", init="scratch", epochs=1, crop_side_px=64, workers=0
+    )
+    train(config, toy_data, out=weights, name="our_town", run_dir=tmp_path / "run")
+    app = page("pages/4_Backbones.py")
+    told = texts(app)
+    assert not app.exception
+    assert "Validation: what it called them" in told
+    assert "Validation: is the percentage honest?" in told
+    assert "Only its own validation photos" in told
+    assert "It began from nothing" in told
+    assert app.dataframe[0].value["Measured by"][0] == "not measured on held-out photos"
 
 
 def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data, monkeypatch):

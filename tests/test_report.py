@@ -133,6 +133,18 @@ def test_a_scan_that_finds_no_place_does_not_speak_against_the_damage_of_the_who
     assert speaks == [0, 1]
 
 
+def test_the_summary_is_told_to_its_end_and_no_building_is_none():
+    rows = many(400)
+    rows = [replace(row, building=f"house {n % 12}") for n, row in enumerate(rows)]
+    rows[:2] = [replace(row, error="cut short", damage_percent=None, band="") for row in rows[:2]]
+    rows[2:5] = [replace(row, duplicate_of="0.jpg") for row in rows[2:5]]
+    told = text_of(report(rows))
+    assert "400 photos of 12 buildings, 398 inspected. 2 photos could not be read." in told
+    assert "Below, copies count once: 3 fewer." in told
+    loose = text_of(report([replace(row, building="") for row in many(3)]))
+    assert "3 photos, 3 inspected." in loose
+
+
 def test_damage_is_never_rounded_to_certainty():
     text = text_of(report([replace(ROW, damage_percent=99.98)]))
     assert "> 99.9 %" in text

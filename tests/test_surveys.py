@@ -674,8 +674,23 @@ def test_verdicts_of_copies_of_an_earlier_version_are_told_once(store, survey, r
 
 
 def test_a_note_alone_is_no_verdict(store, run):
-    store.give_verdict([store.pending(run.id)[0].id], "", "scaffold", "Ana")
+    photo = store.pending(run.id)[0].id
+    store.give_verdict([photo], "", "scaffold", "Ana")
     assert not store.has_verdicts()
+    store.give_verdict([photo], "unsure")
+    assert store.has_verdicts() and not store.has_verdicts(("damaged", "sound"))
+
+
+def test_of_copies_the_one_that_has_an_answer_counts(store, survey, run):
+    copy = upload(store, survey, "copy.jpg", bytes([0]))
+    rerun = store.create_run(survey.id, CARD)
+    photos = store.pending(rerun.id)
+    same = [photo for photo in photos if photo.sha256 == copy]
+    store.record(rerun.id, same[0].id, facts(copy), Finding(error="it does not fit into memory"))
+    store.record(rerun.id, same[1].id, facts(copy), Finding(damage_percent=97.0))
+    rows = {row.photo_id: row for row in store.rows(rerun.id)}
+    assert rows[same[1].id].duplicate_of == ""
+    assert rows[same[0].id].duplicate_of == rows[same[1].id].photo
 
 
 def test_no_photo_is_taken_out_under_the_hands_of_a_worker(store, survey, run):

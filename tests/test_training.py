@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from heritage.backbones import get_backbone
 from heritage.cards import read_card
 from heritage.checkpoints import load_checkpoint
-from heritage.errors import CheckpointError, DatasetError, TrainingError
+from heritage.errors import CheckpointError, DatasetError, HeritageError, TrainingError
 from heritage.inputs import working_side_px
 from heritage.training import precision
 from heritage.training.config import EpochRecord, PointingConfig, Step, TrainingConfig
@@ -395,6 +396,64 @@ def test_frozen_blocks_keep_weights_and_statistics(samples, tmp_path, weights_di
     assert not any(
         torch.equal(start[key], end[key]) for key in set(floats) - set(frozen) if "conv" in key
     )
+
+
+def test_what_a_run_started_from_may_be_gone_when_it_goes_on(samples, tmp_path, weights_dir):
+    start = tmp_path / "start.safetensors"
+    shutil.copy(weights_dir / "mobilenet_v2.safetensors", start)
+    config = replace(QUICK, init=str(start))
+    with pytest.raises(StoppedError):
+        fit(config, samples, tmp_path / "run", teacher_folder=weights_dir, listen=stop_at(2))
+    start.unlink()
+    _, history = fit(config, samples, tmp_path / "run", teacher_folder=weights_dir)
+    assert len(history) == 2
+
+
+def test_a_start_that_is_not_to_be_had_is_told_before_the_photos_are_read(
+    toy_data, tmp_path, monkeypatch
+):
+    def offline(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    for init, words in (("imagenet", "connect to the internet"), ("gone.safetensors", "opened")):
+        read = []
+        with pytest.raises(HeritageError, match=words):
+            train(
+                replace(QUICK, init=init),
+                toy_data,
+                out=tmp_path / "out",
+                run_dir=tmp_path / "run",
+                on_photo=read.append,
+            )
+        assert not read
+
+
+def test_the_name_of_another_backbone_is_not_taken(toy_data, tmp_path):
+    with pytest.raises(TrainingError, match="the name of another backbone"):
+        train(QUICK, toy_data, out=tmp_path / "out", name="vgg16", run_dir=tmp_path / "run")
+
+
+def test_a_photo_that_is_gone_in_the_middle_of_a_run_is_told_by_name(toy_data, tmp_path):
+    samples = with_validation(read_samples(toy_data))
+    config = replace(QUICK, crop_side_px=64, epochs=3, workers=1)
+    folders = {"teacher_folder": tmp_path, "cache": PhotoCache(64, limit_bytes=0)}
+    gone = [sample.path for sample in samples if sample.split == "train"]
+
+    def lose_them(event):
+        if isinstance(event, EpochRecord):
+            for path in gone:
+                path.unlink()
+
+    with pytest.raises(HeritageError, match=r"\.jpg: .*(drive|path)"):
+        fit(
+            config,
+            samples,
+            tmp_path / "run",
+            listen=lose_them,
+            **folders,
+        )
 
 
 def test_one_unreadable_photo_stops_the_run_before_it_starts(toy_data, tmp_path):

@@ -38,7 +38,7 @@ from heritage.photos import open_photo
 from heritage.sources import list_files, list_folder
 from heritage.store.files import UNKNOWN_SUFFIX
 from heritage.surveys import DONE, FAILED, RUNNING, STOPPED, Finding
-from heritage.training.datasets import read_samples
+from heritage.training.datasets import read_samples, with_validation
 from heritage.triage import GIVEN_UP, MOST_TRIES, triage, work_off
 from heritage.worker import LOCK, ensure_worker
 
@@ -883,6 +883,22 @@ def test_verdicts_become_a_manifest_to_train_on(store, judged, tmp_path):
         (1, "chapel"),
         (1, "mill"),
     ]
+
+
+def test_verdicts_of_one_survey_without_buildings_can_be_trained_on(store, card, tmp_path):
+    survey = store.create_survey("Loose photos")
+    for seed in range(8):
+        data = crack_photo(tmp_path / f"{seed}.jpg", seed % 2 == 0, seed=seed).read_bytes()
+        store.add_upload(survey.id, f"{seed}.jpg", "", data, sha256(data).hexdigest(), "jpg")
+    run = store.create_run(survey.id, card)
+    photos = store.pending(run.id)
+    store.give_verdict([photo.id for photo in photos[::2]], "damaged")
+    store.give_verdict([photo.id for photo in photos[1::2]], "sound")
+    path = tmp_path / "labels.csv"
+    path.write_text(training_manifest(store, [run.id]))
+    samples = with_validation(read_samples(path))
+    assert {sample.split for sample in samples} == {"train", "validation"}
+    assert all(sample.lone for sample in samples), "which is told on the page"
 
 
 def test_verdicts_become_a_folder_to_train_on(store, judged, tmp_path):

@@ -15,22 +15,25 @@ from heritage.web.samples import SAMPLES_DIR, sample_photos
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "weights"
-NAMES = [card.name for card in list_cards(WEIGHTS)]
-
-
-def test_the_trained_backbones_ship():
-    light = {"mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "alexnet"}
-    assert light | {"googlenet", "inception_v3", "xception", "cascade"} <= set(NAMES)
+# Not what somebody has trained into the folder since.
+NAMES = [
+    *("alexnet", "cascade", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v2"),
+    *("mobilenet_v3_large", "resnet18", "xception"),
+]
 
 
 def test_every_file_in_weights_belongs_to_a_readable_card():
-    pointers = {f"{card.name}.pointer" for card in list_cards(WEIGHTS) if card.pointing}
-    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} == set(NAMES) | pointers
-    assert {path.stem for path in WEIGHTS.glob("*.json")} == set(NAMES)
+    cards = list_cards(WEIGHTS)
+    names = {card.name for card in cards}
+    pointers = {f"{card.name}.pointer" for card in cards if card.pointing}
+    assert names >= set(NAMES)
+    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} == names | pointers
+    assert {path.stem for path in WEIGHTS.glob("*.json")} == names
 
 
 def test_weights_are_light():
-    sizes_mb = [path.stat().st_size / 2**20 for path in WEIGHTS.glob("*.safetensors")]
+    files = [path for name in NAMES for path in WEIGHTS.glob(f"{name}.*safetensors")]
+    sizes_mb = [path.stat().st_size / 2**20 for path in files]
     assert max(sizes_mb) < 50
     assert sum(sizes_mb) < 150
 

@@ -75,12 +75,14 @@ class CascadeRun:
     Attributes:
         model: The leak-free cascade.
         history: Epochs of its stage 2.
+        settings: How that was trained.
         rivals: What stage 1 alone, the same stage 2 on plain photos, and a cascade whose stage 2
             learned from maps of photos that stage 1 knew say of the photos held out.
     """
 
     model: DamageClassifier
     history: list[EpochRecord]
+    settings: TrainingConfig
     rivals: dict[str, Predictions]
 
 
@@ -209,7 +211,7 @@ def train_cascade(
         )
         if held_out
     }
-    return CascadeRun(_joined(reader, second), history, rivals)
+    return CascadeRun(_joined(reader, second), history, settings, rivals)
 
 
 def _held_out(samples: list[Sample]) -> list[Sample]:

@@ -25,6 +25,8 @@ from heritage.training.augmentation import Views
 CLASSES = ("sound", "damaged")
 TRAIN, VALIDATION = "train", "validation"
 CACHE_LIMIT_BYTES = 2 * 2**30
+UNREADABLE_NAMED = 20
+LONGEST_HEADING = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,11 @@ def _check_whole_groups(samples: Sequence[Sample]) -> None:
 
 def check_both_classes(samples: Sequence[Sample], split: str) -> None:
     """Raises a DatasetError unless the photos of `split` are damaged ones and sound ones."""
-    if {sample.label for sample in samples if sample.split == split} != {0.0, 1.0}:
+    of = Counter(sample.label for sample in samples if sample.split == split)
+    if not (of[0.0] and of[1.0]):
         raise DatasetError(
             f"the {split} photos",
-            "they do not hold both classes",
+            f"they do not hold both classes, but {of[1.0]} damaged and {of[0.0]} sound ones",
             "add damaged and sound photos of several buildings",
         )
 
@@ -128,10 +131,11 @@ def split_off_validation(samples: Sequence[Sample], share: float, seed: int) -> 
         raise DatasetError(
             "the photos", "all belong to one building", "add photos of other buildings"
         )
-    rarest = min(Counter(labels).values())
-    if rarest < 2:
-        raise DatasetError("the photos", "one class has a single photo", "add photos of it")
     counts = Counter(labels)
+    rarest = min(counts.values())
+    if rarest < 2:
+        lone = CLASSES[int(min(counts, key=lambda label: counts[label]))]
+        raise DatasetError("the photos", f"only one is {lone}", f"add {lone} ones")
 
     def distance(held: Sequence[int]) -> float:
         """Logarithm of how many times too few photos of a class are held out, or twice that of
@@ -257,12 +261,15 @@ class PhotoCache:
             try:
                 self.pixels(sample.path)
             except PhotoError as error:
-                broken.append(str(error))
+                where = "/".join(sample.path.parts[-3:-1])  # class and building
+                broken.append(f"{one_line(where)}/{error}")
             on_each()
         if broken:
-            shown = "\n  ".join(broken[:20])
+            shown = "\n  ".join(broken[:UNREADABLE_NAMED])
+            if len(broken) > UNREADABLE_NAMED:
+                shown += f"\n  and {len(broken) - UNREADABLE_NAMED} more"
             raise DatasetError(
-                f"{len(broken)} photos", f"they cannot be read:\n  {shown}\n", "remove them"
+                counted(len(broken)), f"they cannot be read:\n  {shown}\n", "remove them"
             )
 
 
@@ -292,7 +299,11 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
 def _read_manifest(path: Path) -> list[Sample]:
     try:
         # Whatever it is called, it is not unpacked.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, compression=None, sep=_separator(path)
+        )
+    except UnicodeDecodeError as error:
+        raise DatasetError(path.name, "it is not UTF-8", "save it as CSV UTF-8") from error
     except (OSError, ValueError) as error:
         why = one_line(str(getattr(error, "strerror", None) or error).strip())
         raise DatasetError(path.name, f"it cannot be read ({why})", "save it as CSV") from error
@@ -330,6 +341,13 @@ def _read_manifest(path: Path) -> list[Sample]:
     return samples
 
 
+def _separator(path: Path) -> str:
+    """A comma, or the semicolon of spreadsheets where the comma is that of decimals."""
+    with path.open("rb") as file:
+        heading = file.readline(LONGEST_HEADING)
+    return ";" if heading.count(b";") > heading.count(b",") else ","
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -339,8 +357,9 @@ def _is_file(path: Path) -> bool:
 
 def _read_class_folders(folder: Path) -> list[Sample]:
     samples = []
-    for label, name in enumerate(CLASSES):
-        home = folder / name
+    homes = [home for home in sorted(folder.iterdir()) if home.name.lower() in CLASSES]
+    for home in sorted(homes, key=lambda home: CLASSES.index(home.name.lower())):
+        label = CLASSES.index(home.name.lower())
         for path in _photo_files(home):
             inner = path.relative_to(home).parts[:-1]
             # Whatever is deeper is of that building.

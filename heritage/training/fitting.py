@@ -31,7 +31,7 @@ from heritage.backbones import Backbone, get_backbone
 from heritage.cards import write_atomically
 from heritage.checkpoints import Checkpoint, load_checkpoint, load_features
 from heritage.classifiers import DamageClassifier, build_classifier, normalise
-from heritage.errors import TrainingError
+from heritage.errors import TrainingError, one_line
 from heritage.inputs import working_side_px
 from heritage.training.augmentation import Views
 from heritage.training.config import STATE, EpochRecord, Listener, Step, TrainingConfig
@@ -166,12 +166,16 @@ class _Run:
     ) -> None:
         self.config, self.backbone, self.run_dir = config, backbone, run_dir
         self.devices = devices
+        # What it started from may be gone by the time it goes on, and is not needed then.
+        goes_on = devices.count == 1 and (run_dir / STATE).exists()
         if start:
             self.model = copy.deepcopy(start).requires_grad_(True)
         else:
-            self.model = build_classifier(backbone, imagenet=config.init == "imagenet")
+            imagenet = config.init == "imagenet" and not goes_on
+            self.model = build_classifier(backbone, imagenet=imagenet)
         if not start and config.init not in ("imagenet", "scratch"):
-            load_features(self.model, Path(config.init))
+            if not goes_on:
+                load_features(self.model, Path(config.init))
         elif not start and config.init == "scratch" and lacks_norms(self.model.features):
             insert_norms(self.model.features)
         self.device = torch.device(devices.device)
@@ -222,7 +226,7 @@ class _Run:
         for block in self.frozen:
             block.eval()
         total = 0.0
-        for step, (pixels, labels) in enumerate(self._batches(epoch)):
+        for step, (pixels, labels) in enumerate(_readable(self._batches(epoch))):
             self._set_rate(epoch * self.steps + step)
             loss = self._loss(pixels.to(self.device), labels.to(self.device))
             told = float(self.devices.total(loss.detach())) / self.devices.count
@@ -484,6 +488,21 @@ def views(config: TrainingConfig, side_px: int) -> Views:
         rotation_degrees=config.rotation_degrees,
         jitter=config.jitter,
     )
+
+
+def _readable(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same; a photo that a worker could not read again is told as that."""
+    try:
+        yield from batches
+    except RuntimeError as error:  # all that is left of an error that crossed from a worker
+        _, found, why = str(error).rpartition("PhotoError: ")
+        if not found:
+            raise
+        raise TrainingError(
+            "the photos",
+            f"one can no longer be read ({one_line(why.strip())})",
+            "put it back, or connect its drive, and resume",
+        ) from error
 
 
 def _fingerprint(samples: list[Sample]) -> str:

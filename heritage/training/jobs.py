@@ -295,7 +295,8 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         before = read_progress(folder)
-        self._earlier_s, self._started = before.seconds, 0.0
+        # What an epoch had taken that was broken off says nothing of how long the rest takes.
+        self._earlier_s, self._started = sum(epoch.seconds for epoch in before.history), 0.0
         self._now: dict[str, Any] = {"history": before.history, "worker": worker_name()}
         self._written = 0.0
         self._tell(force=True)

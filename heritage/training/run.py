@@ -13,22 +13,34 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
+from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
 from heritage.checkpoints import (
     Checkpoint,
     check_free,
     check_writable,
     load_checkpoint,
+    load_features,
     round_as_stored,
     save_checkpoint,
 )
-from heritage.classifiers import DamageClassifier, parameter_count, parameters_when_built
-from heritage.errors import CheckpointError, DatasetError, TrainingError
+from heritage.classifiers import (
+    DamageClassifier,
+    build_classifier,
+    parameter_count,
+    parameters_when_built,
+)
+from heritage.errors import CheckpointError, DatasetError, TrainingError, one_line
 from heritage.inputs import working_side_px
 from heritage.training.cascade import OVERLAYS, compare, train_cascade
 from heritage.training.cascade import PARTS as CASCADE_PARTS
-from heritage.training.config import STAGE_TWO_EPOCHS, EpochRecord, Listener, TrainingConfig
+from heritage.training.config import (
+    STAGE_TWO_EPOCHS,
+    STATE,
+    EpochRecord,
+    Listener,
+    TrainingConfig,
+)
 from heritage.training.datasets import (
     CLASSES,
     TRAIN,
@@ -120,6 +132,10 @@ def train(
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
+    if name in BACKBONES and name != config.backbone:
+        raise TrainingError(
+            name, f"that is the name of another backbone than {config.backbone}", "choose another"
+        )
     if config.prune and config.backbone == CASCADE:
         raise TrainingError("prune", "a cascade cannot be pruned", "prune its stages before")
     if devices.count > 1 and config.backbone == CASCADE:
@@ -132,6 +148,10 @@ def train(
     whole = _whole(config, out) if config.prune_of else None
     if config.teacher and config.teacher != config.prune_of:
         load_named(config.teacher, out)
+    if config.backbone == CASCADE:
+        load_named(stage_one, out)
+    if not whole and (restart or not any(run_dir.glob(f"**/{STATE}"))):
+        _check_start(config)
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
@@ -140,6 +160,7 @@ def train(
     cache = PhotoCache(working_side_px(backbone))
     cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
     rivals: dict[str, Predictions] = {}
+    stage_two: dict[str, Any] = {}
     if config.backbone == CASCADE:
         cascade = train_cascade(
             config,
@@ -154,6 +175,7 @@ def train(
             listen=listen,
         )
         model, history, rivals = cascade.model, cascade.history, cascade.rivals
+        stage_two = {"stage_two": portable(cascade.settings)}
     else:
         with devices.together():
             model, history = _fit_and_prune(
@@ -180,7 +202,8 @@ def train(
             "config": portable(config),
             "history": [asdict(record) for record in history],
             "seconds": round(sum(record.seconds for record in history)),
-        },
+        }
+        | stage_two,
         data=data_note,
         licence=licence or "Yours: trained on your own photos",
         limits=(*LIMITS, no_building_text(lone)) if lone else LIMITS,
@@ -284,6 +307,16 @@ def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
             folder.rmdir()
 
 
+def _check_start(config: TrainingConfig) -> None:
+    """Raises a HeritageError if what the features start from is not to be had."""
+    cascade = config.backbone == CASCADE
+    backbone = get_backbone(CASCADE_STAGES[0] if cascade else config.backbone)
+    if config.init == "imagenet":
+        build_classifier(backbone, imagenet=True)
+    elif config.init != "scratch":
+        load_features(build_classifier(backbone), Path(config.init))
+
+
 def _share_removed(model: DamageClassifier, backbone: Backbone) -> float:
     return round(1 - parameter_count(model) / parameters_when_built(backbone), 4)
 
@@ -353,6 +386,7 @@ def evaluate(
     recalibrate: bool = False,
     heat_map_photos: int = 0,
     speed: bool = False,
+    on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
 ) -> ModelCard:
     """Scores the checkpoint `name` on every split of `data` but `train`.
 
@@ -364,6 +398,7 @@ def evaluate(
         heat_map_photos: Damaged photos of `test`, or of the last split, on which the heat maps
             are examined by deletion and insertion.
         speed: Time an inspection against a named peer.
+        on_photo: Told how many photos there are to read; what it returns is called at each.
 
     Returns:
         The checkpoint's card with these figures; nothing is written.
@@ -381,8 +416,16 @@ def evaluate(
             "it has no validation split with both classes",
             "leave out --update-cards",
         )
+    held_out = [sample for sample in samples if sample.split != TRAIN]
+    lost = sorted(set(checkpoint.card.metrics) - {sample.split for sample in held_out})
+    if recalibrate and lost:
+        raise DatasetError(
+            data.name,
+            f"it lacks what the card of {name} tells figures of: {', '.join(map(one_line, lost))}",
+            "leave out --update-cards, or score a copy of the checkpoint (--weights)",
+        )
     cache = PhotoCache(working_side_px(checkpoint.backbone))
-    cache.warm([sample for sample in samples if sample.split != TRAIN])
+    cache.warm(held_out, on_photo(len(held_out)))
     card = score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
     if heat_map_photos:
         split = "test" if "test" in card.metrics else list(card.metrics)[-1]

@@ -236,7 +236,11 @@ def _in_words(card: ModelCard) -> str:
 
 def _beginning(card: ModelCard) -> str:
     """What it knew before it learned from these photos."""
-    init = str(card.training.get("config", {}).get("init", ""))
+    part = "stage_two" if card.backbone == CASCADE else "config"
+    settings = card.training.get(part)
+    init = str(settings.get("init", "")) if isinstance(settings, dict) else ""
+    if init and card.backbone == CASCADE:
+        return f" Its stage 2 began from {plain(init)}."
     if init == "scratch":
         return " It began from nothing."
     if init == "imagenet":

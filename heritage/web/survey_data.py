@@ -14,7 +14,7 @@ import streamlit as st
 from heritage.access import GuardedStore, Role, Visitor, note
 from heritage.bands import BANDS
 from heritage.cards import write_atomically
-from heritage.errors import StoreError
+from heritage.errors import DatasetError, StoreError
 from heritage.priority import PriorityRow, once, ranked
 from heritage.sources import photo_root
 from heritage.store.database import LABELS
@@ -213,6 +213,7 @@ def labels_manifest() -> str:
 
     Raises:
         AccessError: Only admins train.
+        DatasetError: There is nothing to learn from.
         StoreError: It cannot be written.
     """
     visitor().require(Role.ADMIN, "train")
@@ -220,7 +221,14 @@ def labels_manifest() -> str:
     from heritage.training.jobs import list_jobs
 
     latest = [runs[0].id for survey in store().surveys() if (runs := store().runs(survey.id))]
-    data = training_manifest(store(), latest).encode()
+    text = training_manifest(store(), latest)
+    if text.count("\n") < 2:
+        raise DatasetError(
+            "the verdicts",
+            "none of damaged or sound is on a photo that was read and is kept",
+            "give some under Surveys",
+        )
+    data = text.encode()
     path = store().folder / LABELS.replace("*", f"-{hashlib.sha256(data).hexdigest()[:12]}")
     named = {Path(job.data) for job in list_jobs()} | {path}
     try:

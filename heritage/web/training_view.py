@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.exports import encode_png
-from heritage.figures import counted, interval_text
+from heritage.figures import SPLIT_TITLES, counted, interval_text
+from heritage.priority import DAMAGED, SOUND
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
 from heritage.training.config import TrainingConfig
@@ -47,6 +49,7 @@ VARIANTS = 9
 PAIRS_SHOWN = 6
 LOOK_SIDE_PX = 256
 SHOWN_EVERY_S = 2.0
+AGAIN_S = 20.0
 LOG_LINES = 40
 LOG_BYTES = 20_000
 LAYOUT = """\
@@ -98,12 +101,14 @@ def _photos_input() -> list[Sample] | None:
         persist_state="session",
         help="The path of the folder, or of a CSV with the columns path and label, and if you like "
         "split, source and group.",
-    ).strip()
+    ).strip(' "')
     if not folder:
         st.markdown("Sort your photos like this. Folders within the two are buildings.")
         st.code(LAYOUT, language=None)
-        _offer_verdicts()
+        _offer_verdicts("Take the verdicts given in surveys")
         return None
+    if Path(folder).match(LABELS):
+        _offer_verdicts("Take the verdicts anew, with those given since")
     with errors_in_words(), st.spinner("Looking into the folder …"):
         try:
             samples = _samples(str(_allowed(folder)))
@@ -116,12 +121,10 @@ def _photos_input() -> list[Sample] | None:
     return None
 
 
-def _offer_verdicts() -> None:
+def _offer_verdicts(words: str) -> None:
     """The photos that were judged in surveys, as something to learn from."""
     with errors_in_words():
-        if store().has_verdicts() and st.button(
-            "Take the verdicts given in surveys", icon=":material/gavel:"
-        ):
+        if store().has_verdicts((DAMAGED, SOUND)) and st.button(words, icon=":material/gavel:"):
             st.session_state["take_verdicts"] = True
             st.rerun()
 
@@ -224,28 +227,64 @@ def _recipe() -> TrainingConfig | None:
             width=380,
         )
         epochs = st.number_input(
-            "Epochs", 1, 500, 15, width=130, help="How often it goes through all photos."
+            "Epochs",
+            1,
+            500,
+            15,
+            key="train_epochs",
+            persist_state="session",
+            width=130,
+            help="How often it goes through all photos.",
         )
     with st.expander("More settings"), st.container(horizontal=True):
-        batch_size = st.number_input("Photos per batch", 2, 256, 32, width=170)
+        batch_size = st.number_input(
+            "Photos per batch",
+            2,
+            256,
+            32,
+            key="train_batch",
+            persist_state="session",
+            width=170,
+            help="Fewer where the memory does not suffice, as with large backbones.",
+        )
         rate = st.select_slider(
             "Learning rate",
             [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3],
             1e-4,
             format_func=lambda value: f"{value:g}",
+            key="train_rate",
+            persist_state="session",
             width=260,
             help="How boldly it learns. 1e-4 suits a start from trained weights, 1e-3 one from "
             "nothing.",
         )
-        patience = st.number_input("Stop after epochs without improvement", 1, 500, 5, width=300)
+        patience = st.number_input(
+            "Stop after epochs without improvement",
+            1,
+            500,
+            5,
+            key="train_patience",
+            persist_state="session",
+            width=300,
+        )
         prune = st.slider(
-            "Prune, %", 0, 60, 0, 5, width=220, help="Share of the network to cut away at the end."
+            "Prune, %",
+            0,
+            60,
+            0,
+            5,
+            key="train_prune",
+            persist_state="session",
+            width=220,
+            help="Share of the network to cut away at the end.",
         )
         as_it_is = (
             prune > 0
             and init.endswith(".safetensors")
             and st.toggle(
                 "Prune it as it is",
+                key="train_as_it_is",
+                persist_state="session",
                 help="Cuts away at once what matters least in the checkpoint it starts from, and "
                 "tunes the rest for a few epochs, with that checkpoint as teacher: quicker than "
                 "training it anew first.",
@@ -253,6 +292,8 @@ def _recipe() -> TrainingConfig | None:
         )
         painted = st.toggle(
             "Paint damage on sound photos",
+            key="train_painted",
+            persist_state="session",
             help="A quarter of the views of sound photos get a painted crack, spalled patch or "
             "bloom of salt and count as damaged: the same walls in both classes.",
         )
@@ -322,18 +363,21 @@ def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _show_doubles(samples: list[Sample]) -> None:
     st.markdown("### Same photo in both classes?")
-    key = f"doubles-{hash(tuple(sample.path for sample in samples))}"
+    key = f"doubles-{hash(tuple((sample.path, sample.label) for sample in samples))}"
     if key not in st.session_state:
         st.caption("Copies and near-copies with opposite labels teach nothing but confusion.")
         if st.button("Look for them", icon=":material/compare:"):
             st.session_state[key] = _doubles(samples)
             st.rerun()
         return
-    found: list[Double] = [
-        double
-        for double in st.session_state[key]
-        if double.damaged.exists() and double.sound.exists()
-    ]
+    doubles, unread = st.session_state[key]
+    found: list[Double] = [d for d in doubles if _is_there(d.damaged) and _is_there(d.sound)]
+    if unread:
+        st.warning(
+            f"{counted(unread)} could not be read, and training will stop at them. Remove them, or "
+            "copy them from the camera again.",
+            icon=":material/warning:",
+        )
     if st.button("Look again", icon=":material/refresh:"):
         del st.session_state[key]
         _samples.clear()
@@ -363,7 +407,15 @@ def _show_doubles(samples: list[Sample]) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _doubles(samples: list[Sample]) -> list[Double]:
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its drive has gone
+        return False
+
+
+def _doubles(samples: list[Sample]) -> tuple[list[Double], int]:
+    """Photos in both classes, and how many could not be read."""
     from heritage.training.preview import find_doubles
 
     bar = st.progress(0.0, "Comparing photos …")
@@ -373,9 +425,7 @@ def _doubles(samples: list[Sample]) -> list[Double]:
 
     found, unread = find_doubles(samples, show)
     bar.empty()
-    if unread:
-        st.toast(f"{counted(unread)} could not be read", icon=":material/warning:")
-    return found
+    return found, unread
 
 
 def _short(path: Path) -> str:
@@ -398,18 +448,42 @@ def _start(config: TrainingConfig | None) -> None:
     if config is None:
         return
     st.markdown("### Start")
+    if st.session_state.pop("training_begun", False):
+        st.session_state["train_name"] = ""
+    free = _free_name(f"my_{config.backbone}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.text_input(
-            "Name of the result", _free_name(f"my_{config.backbone}"), width=320
-        ).strip()
-        pressed = st.button("Start training", type="primary", icon=":material/play_arrow:")
-    if pressed:
-        with errors_in_words():
-            data = str(_allowed(st.session_state["training_data"].strip()))
-            with _noted(name, "training begun"):
-                job = start(config, data, name)
-            st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
-            st.rerun()
+        name = (
+            st.text_input(
+                "Name of the result",
+                key="train_name",
+                persist_state="session",
+                placeholder=free,
+                width=320,
+            ).strip()
+            or free
+        )
+        pressed = st.button(
+            "Start training", key="train_start_now", type="primary", icon=":material/play_arrow:"
+        )
+    if not pressed:
+        return
+    with errors_in_words():
+        data = str(_allowed(st.session_state["training_data"].strip(' "')))
+        # It takes some seconds, in which people press again.
+        before, when = st.session_state.get("last_start", (None, 0.0))
+        if before == (config, data) and time.monotonic() - when < AGAIN_S:
+            return
+        with st.spinner("Starting …"):
+            st.session_state["last_start"] = (config, data), time.monotonic()
+            try:
+                with _noted(name, "training begun"):
+                    job = start(config, data, name)
+            except HeritageError:
+                del st.session_state["last_start"]
+                raise
+            st.session_state["training_begun"] = True
+        st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
+        st.rerun()
 
 
 def _free_name(wish: str) -> str:
@@ -472,7 +546,7 @@ def _show_run(job: Job, status: Status) -> None:
     if status == "running":
         st.progress(progress.share, _where(progress))
     elif status == "stopped":
-        st.caption(f"{_epochs_done(progress)} It goes on from there.")
+        st.caption(_epochs_done(progress))
     elif status == "failed":
         st.error(f"{plain(job.error)}. See the log, or resume.", icon=":material/error:")
         _show_log(job)
@@ -529,18 +603,19 @@ def _controls(job: Job, status: Status) -> None:
         st.session_state["checkpoint"] = job.name
         st.switch_page("pages/1_Inspect.py")
     away = "Clear" if status == "done" else "Discard"
-    if st.button(
-        away,
-        key=f"discard-{job.name}",
-        icon=":material/delete:",
-        help="Takes the run off this list; the checkpoint stays."
-        if status == "done"
-        else "Forgets what this run has learned so far.",
-    ):
-        with errors_in_words():
-            with _noted(job.name, "training discarded"):
-                job.discard()
-            st.rerun()
+    # Asked about, as it comes to stand where Stop was.
+    with st.popover(away, icon=":material/delete:", width="content"):
+        st.markdown(
+            "Its curves go; the checkpoint stays."
+            if status == "done"
+            else "What it has learned so far is forgotten."
+        )
+        if st.button(f"{away} {job.name}", key=f"discard-{job.name}", icon=":material/delete:"):
+            with errors_in_words():
+                with _noted(job.name, "training discarded"):
+                    job.discard()
+                st.session_state.pop("last_start", None)
+                st.rerun()
 
 
 def _where(progress: Progress) -> str:
@@ -560,7 +635,7 @@ def _where(progress: Progress) -> str:
 
 def _epochs_done(progress: Progress) -> str:
     done = len(progress.history)
-    return f"{done} {'epoch' if done == 1 else 'epochs'} done."
+    return f"{counted(done, 'epoch')} done. It goes on from there." if done else "No epoch is done."
 
 
 def _duration(seconds: float) -> str:
@@ -577,6 +652,7 @@ def _show_result(job: Job) -> None:
         st.caption("Its checkpoint has been removed since.")
         return
     figures = card.metrics.get("validation", {})
+    held_out = {split: found for split, found in card.metrics.items() if split != "validation"}
     aside = "kept aside" if card.data.get("without_building") else "of buildings kept aside"
     told, matrix = st.columns(2)
     with told:
@@ -587,8 +663,15 @@ def _show_result(job: Job) -> None:
         )
         st.caption(
             "In brackets, the 95 % interval. The epoch to keep was chosen on these same photos, "
-            "which flatters a little: a manifest with a test split gives a sterner figure."
+            "which flatters a little."
+            + ("" if held_out else " A manifest with a test split gives a sterner figure.")
         )
+        for split, scored in held_out.items():
+            st.markdown(
+                f"{SPLIT_TITLES.get(split, plain(split))}, {counted(scored.get('n', 0))}: balanced "
+                f"accuracy **{interval_text(scored, 'balanced_accuracy')}**, AUROC "
+                f"**{interval_text(scored, 'auroc')}**."
+            )
     if "confusion" in figures:
         matrix.plotly_chart(
             confusion_chart(figures["confusion"]), config=PLAIN, key=f"{job.name}-confusion"
