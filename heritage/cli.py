@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--heat-maps",
-        type=_natural_number,
+        type=_photo_count,
         default=0,
         metavar="N",
         help="examine the heat maps of N damaged photos by deletion and insertion",
@@ -185,11 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _natural_number(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(f"{number} is below zero")
-    return number
+def _photo_count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{one_line(text)}' is no number of photos")
+    return int(text)
 
 
 def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:

@@ -392,8 +392,9 @@ def test_evaluate_tells_each_source(run, toy_data, weights_dir, tmp_path):
 
 
 def test_fewer_than_no_heat_maps_are_wrong_use(run, toy_data, weights_dir):
-    status, _, err = run("evaluate", toy_data, "--weights", weights_dir, "--heat-maps", "-5")
-    assert status == 2 and "--heat-maps" in err
+    with pytest.raises(SystemExit) as caught:
+        run("evaluate", toy_data, "--weights", weights_dir, "--heat-maps", "-5")
+    assert caught.value.code == 2
 
 
 def test_figures_that_the_photos_cannot_replace_are_not_dropped_from_a_card(

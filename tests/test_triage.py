@@ -888,7 +888,7 @@ def test_verdicts_become_a_manifest_to_train_on(store, judged, tmp_path):
 def test_verdicts_of_one_survey_without_buildings_can_be_trained_on(store, card, tmp_path):
     survey = store.create_survey("Loose photos")
     for seed in range(8):
-        data = crack_photo(tmp_path / f"{seed}.jpg", seed % 2 == 0, seed=seed).read_bytes()
+        data = crack_photo(cracked=seed % 2 == 0, seed=seed)
         store.add_upload(survey.id, f"{seed}.jpg", "", data, sha256(data).hexdigest(), "jpg")
     run = store.create_run(survey.id, card)
     photos = store.pending(run.id)
