@@ -6,9 +6,11 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from timm.models import get_pretrained_cfg
 from torch.nn import functional
+from torchvision.models import get_model_weights
 
-from heritage.backbones import BACKBONES, CASCADE, get_backbone
+from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES, get_backbone
 from heritage.classifiers import (
     build_classifier,
     normalise,
@@ -32,6 +34,24 @@ def test_a_backbone_keeps_the_promises_of_its_entry(backbone):
     assert min(features.shape[2:]) >= 7, "a coarser heat map says little about the place"
     assert smallest.shape == (2, 1)
     assert parameters_when_built(backbone) == parameter_count(model)
+
+
+@every_backbone
+def test_size_and_normalisation_are_those_of_the_published_weights(backbone):
+    told = backbone.input_size_px, backbone.mean, backbone.std
+    half = (0.5, 0.5, 0.5)
+    if backbone.name == CASCADE:
+        stages = {(s.input_size_px, s.mean, s.std) for s in map(get_backbone, CASCADE_STAGES)}
+        assert stages == {told}
+    elif backbone.name == "xception":
+        theirs = get_pretrained_cfg("legacy_xception")
+        assert told == (theirs.input_size[-1], theirs.mean, theirs.std)
+    else:
+        theirs = get_model_weights(backbone.name).DEFAULT.transforms()
+        # These two bring their input from ImageNet's normalisation to this one themselves.
+        own = backbone.name in ("googlenet", "inception_v3")
+        mean, std = (half, half) if own else (tuple(theirs.mean), tuple(theirs.std))
+        assert told == (theirs.crop_size[0], mean, std)
 
 
 def test_a_sliver_of_a_photo_is_never_smaller_than_the_layers_can_take():

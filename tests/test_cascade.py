@@ -282,6 +282,26 @@ def test_the_paired_test_counts_only_photos_on_which_the_two_differ():
     assert paired_test(answers(range(5)), answers(range(5)))["p"] == 1.0
 
 
+def test_without_photos_held_out_nothing_is_trained_only_to_be_compared(made, tmp_path):
+    folder, _ = made
+    data = shutil.copytree(folder / "data", tmp_path / "data")
+    listed = (data / "manifest.csv").read_text().replace(",test,", ",train,")
+    (data / "manifest.csv").write_text(listed)
+    epochs = []
+    card = train(
+        QUICK,
+        data,
+        out=folder / "weights",
+        name="not_compared",
+        run_dir=tmp_path / "run",
+        stage_two_init="scratch",
+        stage_two_epochs=1,
+        listen=lambda event: epochs.append(event.epoch) if isinstance(event, EpochRecord) else None,
+    )
+    assert card.comparison == {}
+    assert len(epochs) == epochs_in_all(QUICK, 1) - 2
+
+
 def test_folds_of_one_class_are_refused_before_anything_is_trained(made, tmp_path):
     folder, _ = made
     rows = (folder / "data" / "manifest.csv").read_text().splitlines()

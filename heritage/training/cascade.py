@@ -186,7 +186,10 @@ def train_cascade(
     labelled = [sample for sample in samples if sample.label == sample.label]
     unlabelled = len(labelled) < len(samples)
     trained = {}
+    held_out = _held_out(samples)
     stages = dict(zip(STAGES_TWO, (leak_free, leaky, cache), strict=True))
+    if not held_out:  # there is nothing to compare them on
+        stages = {STAGES_TWO[0]: leak_free}
     for number, (name, photos) in enumerate(stages.items()):
         # A forked worker could not make them on a GPU once gradients have been taken.
         photos.warm(labelled)
@@ -201,17 +204,18 @@ def train_cascade(
             made_with=checkpoint.card.sha256,
         )
     second, history = trained["out-of-fold"]
-    held_out = _held_out(samples)
+    model = _joined(reader, second)
+    if not held_out:
+        return CascadeRun(model, history, settings, {})
     rivals = {
-        title: predict(model, get_backbone(model_backbone), held_out, cache)
-        for title, model, model_backbone in (
+        title: predict(rival, get_backbone(backbone), held_out, cache)
+        for title, rival, backbone in (
             (f"stage 1 alone ({first})", reader, CASCADE_STAGES[0]),
             ("the same ResNet on plain photos", trained["plain"][0], CASCADE_STAGES[1]),
             ("a cascade trained on leaky maps", _joined(reader, trained["leaky"][0]), CASCADE),
         )
-        if held_out
     }
-    return CascadeRun(_joined(reader, second), history, settings, rivals)
+    return CascadeRun(model, history, settings, rivals)
 
 
 def _held_out(samples: list[Sample]) -> list[Sample]:

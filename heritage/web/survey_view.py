@@ -28,7 +28,7 @@ from heritage.web.access import may, only_for_admins, visitor
 from heritage.web.charts import PLAIN, confusion_chart
 from heritage.web.frame import errors_in_words, for_visitors, plain
 from heritage.web.inspection_view import band_badge, say_how_it_scans
-from heritage.web.models import choose_checkpoint
+from heritage.web.models import choose_checkpoint, show_how_to_train
 from heritage.web.priority_table import show_pictures, show_table, start_filters_anew
 from heritage.web.survey_charts import (
     affected_scatter,
@@ -552,6 +552,8 @@ def _show_runs(survey: Survey, runs: Sequence[Run]) -> None:
         say_how_it_scans(card)
     if detail and card:
         show_budget(card, survey.photos)
+    if card is None:
+        show_how_to_train(st.session_state.get("checkpoint"))
     finished = {run.id: run for run in runs if run.done > run.failed}
     if len(finished) > 1:
         _compare(survey, finished)
