@@ -453,6 +453,7 @@ def test_pressing_start_twice_begins_one_training(own_runs, toy_data, monkeypatc
         assert not app.exception and not app.error
     assert [job.name for job in jobs.list_jobs()] == ["walls"]
     assert app.text_input(key="train_name").value == "", "the next one has another name"
+    assert "walls has begun and is shown at the top" in texts(app)
 
 
 def test_a_checkpoint_of_ones_own_shows_what_was_measured_on_its_own_photos(

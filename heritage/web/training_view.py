@@ -465,6 +465,9 @@ def _start(config: TrainingConfig | None) -> None:
         pressed = st.button(
             "Start training", key="train_start_now", type="primary", icon=":material/play_arrow:"
         )
+    begun = str(st.session_state.get("last_begun", ""))
+    if begun and not pressed:
+        st.caption(f"{plain(begun)} has begun and is shown at the top, under [Runs](#runs).")
     if not pressed:
         return
     with errors_in_words():
@@ -482,6 +485,7 @@ def _start(config: TrainingConfig | None) -> None:
                 del st.session_state["last_start"]
                 raise
             st.session_state["training_begun"] = True
+            st.session_state["last_begun"] = job.name
         st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
         st.rerun()
 
@@ -614,7 +618,8 @@ def _controls(job: Job, status: Status) -> None:
             with errors_in_words():
                 with _noted(job.name, "training discarded"):
                     job.discard()
-                st.session_state.pop("last_start", None)
+                for key in ("last_start", "last_begun"):
+                    st.session_state.pop(key, None)
                 st.rerun()
 
 
