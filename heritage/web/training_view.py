@@ -466,7 +466,7 @@ def _start(config: TrainingConfig | None) -> None:
             "Start training", key="train_start_now", type="primary", icon=":material/play_arrow:"
         )
     begun = str(st.session_state.get("last_begun", ""))
-    if begun and not pressed:
+    if begun:
         st.caption(f"{plain(begun)} has begun and is shown at the top, under [Runs](#runs).")
     if not pressed:
         return
