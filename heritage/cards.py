@@ -106,8 +106,8 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
 
     Best is the highest lower end of the AUROC's interval, so that a few easy photos do not beat
     many; where the photos were also scored turned at random, the worse of the two counts. Those
-    that were only ever scored on their own validation photos come after the others, however easy
-    these photos were. Cards that are broken or have no weights beside them are left out.
+    that were never scored on photos of other sources come after the others, however easy their own
+    photos were. Cards that are broken or have no weights beside them are left out.
     """
     cards = []
     for path in sorted((folder or weights_dir()).glob("*.json")):
@@ -119,7 +119,7 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
     return sorted(
         cards,
         key=lambda card: (
-            set(card.metrics) <= {"validation"},
+            "test_other_source" not in card.metrics,
             -_validation_auroc(card),
             order.index(card.backbone),
         ),
@@ -127,7 +127,7 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
 
 
 def default_name(folder: Path | None = None) -> str:
-    """Name of the checkpoint the app starts with: the best on validation.
+    """Name of the checkpoint the app starts with: the first of `list_cards`.
 
     Raises:
         CheckpointError: `folder` holds no checkpoint.
@@ -265,6 +265,10 @@ def _check_types(card: ModelCard) -> None:
                 raise ValueError("its scan takes no time")
     _check_number(card.data.get("without_building", 0))
     _check_number(card.heat_maps.get("n", 0))
+    for name in ("deletion", "insertion"):
+        for figure in (card.heat_maps.get(name), card.heat_maps.get(f"{name}_random")):
+            if isinstance(figure, dict):
+                _check_interval(figure)
     for values in card.heat_maps.get("curves", {}).values():
         for value in values:
             _check_number(value)
@@ -272,6 +276,8 @@ def _check_types(card: ModelCard) -> None:
         for found in splits.values():
             for key in ("n", "p", "only_this_right", "only_other_right"):
                 _check_number(found[key])
+            if found["n"] <= 0:
+                raise ValueError("it was compared on no photos")
             _check_number(found.get("p_by_building", 0))
 
 
@@ -306,13 +312,21 @@ def is_reserved(name: str) -> bool:
     return name.partition(".")[0].strip().upper() in DEVICES
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, backbone: str = "") -> None:
     """Refuses a checkpoint name that is no plain file name, and so could leave its folder.
+
+    Args:
+        backbone: What is to have this name.
 
     Raises:
         CheckpointError: It is empty, too long, begins like an option, holds a separator, a
-            control character or one that Windows does not allow, or is a device there.
+            control character or one that Windows does not allow, is a device there, or is the
+            name of another backbone.
     """
+    if backbone and name in BACKBONES and name != backbone:
+        raise CheckpointError(
+            name, f"that is the name of another backbone than {backbone}", "choose another name"
+        )
     forbidden = set('/\\:<>"|?*')
     if (
         not name.strip(". ")

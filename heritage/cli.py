@@ -605,8 +605,7 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     status = OK
     for name in names:
         try:
-            with progress_bar() as progress:
-                progress.disable = not sys.stderr.isatty()
+            with progress_bar(disable=not sys.stderr.isatty()) as progress:
                 card = evaluate(
                     name,
                     options.data,

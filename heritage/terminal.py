@@ -14,7 +14,7 @@ from rich.progress import (
 )
 
 
-def progress_bar(*more: ProgressColumn) -> Progress:
+def progress_bar(*more: ProgressColumn, disable: bool = False) -> Progress:
     """A bar with count, time so far and time left, and `more` columns before the times."""
     return Progress(
         TextColumn("{task.description}"),
@@ -24,4 +24,5 @@ def progress_bar(*more: ProgressColumn) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=disable,
     )

@@ -1161,7 +1161,7 @@ def manifests() -> Iterator[tuple[str, bytes, str]]:
         "only a header": head,
         "no header": b"0.jpg,sound\n",
         "other columns": b"file,class\n0.jpg,sound\n",
-        "semicolons": b"path;label\n0.jpg;sound\n",
+        "tabs": b"path\tlabel\n0.jpg\tsound\n",
         "no label": head + b"0.jpg,\n",
         "no path": head + b",sound\n",
         "unknown label": head + b"0.jpg,broken\n",
@@ -1193,6 +1193,7 @@ def manifests() -> Iterator[tuple[str, bytes, str]]:
         "lines of old Macs": head.replace(b"\n", b"\r") + b"0.jpg,sound\r",
         "columns that are unknown": b"path,label,=cmd\n0.jpg,sound,=1+1\n",
         "one photo twice": head + b"0.jpg,sound\n0.jpg,damaged\n",
+        "semicolons": b"path;label\n0.jpg;sound\n",
         "quotes about everything": b'"path","label"\n"0.jpg","sound"\n',
     }.items():
         yield what, data, READS

@@ -159,6 +159,7 @@ def test_weights_of_odd_shapes_are_an_error_in_words(stored, tensors):
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6}
 AT_ONCE = {"pointing_game": FIGURE, "energy": FIGURE, "iou": FIGURE, "seconds_a_photo": 0}
+COMPARED = {"n": 1, "p": 0.5, "only_this_right": 1, "only_other_right": 0}
 BIN = {"n": -1, "probability": 0.5, "damaged": 0.5}
 
 
@@ -177,7 +178,9 @@ BIN = {"n": -1, "probability": 0.5, "damaged": 0.5}
         {"data": {"photos": {"train": [1]}}},
         {"data": {"sources": [1]}},
         {"heat_maps": {"n": "![x](http://example.org)"}},
+        {"heat_maps": {"n": 3, "deletion": {}, "deletion_random": FIGURE}},
         {"comparison": {"another": {"test": {"n": 1, "p": "0.5"}}}},
+        {"comparison": {"another": {"test": COMPARED | {"n": 0}}}},
         {"comparison": {"another": {"n": 1, "p": 0.5}}},
         {"localisation": {"cracks": {"n": 3, "chance": "<b>", "methods": {}}}},
         {"localisation": {"cracks": {"n": 3, "chance": 0.1, "methods": {"x": {"iou": FIGURE}}}}},
@@ -346,7 +349,10 @@ def test_cards_are_listed_best_on_validation_first_and_broken_ones_left_out(tmp_
 def test_easy_photos_of_its_own_do_not_make_a_checkpoint_everybodys_default(tmp_path):
     save_untrained(tmp_path, name="shipped", auroc=0.9)
     card = read_card(tmp_path / "shipped.json")
-    write_card(replace(card, metrics=card.metrics | {"test": card.metrics["validation"]}), tmp_path)
+    write_card(
+        replace(card, metrics=card.metrics | {"test_other_source": card.metrics["validation"]}),
+        tmp_path,
+    )
     save_untrained(tmp_path, name="our_town", auroc=0.99)
     assert [card.name for card in list_cards(tmp_path)] == ["shipped", "our_town"]
 

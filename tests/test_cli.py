@@ -408,7 +408,7 @@ def test_figures_that_the_photos_cannot_replace_are_not_dropped_from_a_card(
     lines = (f"{path.relative_to(toy_data)},{path.parts[-3]},validation" for path in photos)
     (toy_data / "manifest.csv").write_text("\n".join(["path,label,split", *lines]))
     status, _, err = run("evaluate", toy_data, "--weights", folder, "--update-cards")
-    assert status == 1 and "figures of: test_other_source" in err
+    assert status == 1 and "has no photos for: test_other_source" in err
     assert read_card(folder / "mobilenet_v2.json") == card
 
 

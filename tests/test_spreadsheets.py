@@ -220,7 +220,7 @@ def test_excel_gets_numbers_dates_and_the_band_in_word_icon_and_colour():
     sheet = read_xlsx(rows_of(FULL))["Priority"]
     row = by_heading(sheet, 2)
     assert row["Damage %"].value == 91.25
-    assert row["Damage %"].number_format.endswith("0.0")
+    assert row["Damage %"].number_format.endswith("0.00")
     assert row["Taken at"].value == datetime(2026, 11, 14, 10, 2, 12)
     assert row["Band"].value == "▲ Urgent"
     assert row["Band"].fill.fgColor.rgb == f"FF{TONES['red'].fill[1:]}"

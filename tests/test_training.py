@@ -19,12 +19,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch._utils import ExceptionWrapper
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from heritage.backbones import get_backbone
 from heritage.cards import read_card
 from heritage.checkpoints import load_checkpoint
-from heritage.errors import CheckpointError, DatasetError, HeritageError, TrainingError
+from heritage.errors import (
+    CheckpointError,
+    DatasetError,
+    HeritageError,
+    PhotoError,
+    TrainingError,
+)
 from heritage.inputs import working_side_px
 from heritage.training import precision
 from heritage.training.config import EpochRecord, PointingConfig, Step, TrainingConfig
@@ -36,7 +43,7 @@ from heritage.training.datasets import (
     with_validation,
 )
 from heritage.training.evaluation import balanced_log_loss, predict
-from heritage.training.fitting import fit
+from heritage.training.fitting import _readable, fit
 from heritage.training.run import evaluate, score, train
 
 QUICK = TrainingConfig(
@@ -431,29 +438,22 @@ def test_a_start_that_is_not_to_be_had_is_told_before_the_photos_are_read(
 
 
 def test_the_name_of_another_backbone_is_not_taken(toy_data, tmp_path):
-    with pytest.raises(TrainingError, match="the name of another backbone"):
+    with pytest.raises(CheckpointError, match="the name of another backbone"):
         train(QUICK, toy_data, out=tmp_path / "out", name="vgg16", run_dir=tmp_path / "run")
 
 
-def test_a_photo_that_is_gone_in_the_middle_of_a_run_is_told_by_name(toy_data, tmp_path):
-    samples = with_validation(read_samples(toy_data))
-    config = replace(QUICK, crop_side_px=64, epochs=3, workers=1)
-    folders = {"teacher_folder": tmp_path, "cache": PhotoCache(64, limit_bytes=0)}
-    gone = [sample.path for sample in samples if sample.split == "train"]
+def test_a_photo_that_a_worker_cannot_read_again_is_told_by_name():
+    def batches():
+        yield torch.zeros(1), torch.zeros(1)
+        try:
+            raise PhotoError("wall.jpg", "it cannot be opened", "check the path")
+        except PhotoError:
+            ExceptionWrapper(where="in DataLoader worker process 0").reraise()
 
-    def lose_them(event):
-        if isinstance(event, EpochRecord):
-            for path in gone:
-                path.unlink()
-
-    with pytest.raises(HeritageError, match=r"\.jpg: .*(drive|path)"):
-        fit(
-            config,
-            samples,
-            tmp_path / "run",
-            listen=lose_them,
-            **folders,
-        )
+    read = _readable(batches())
+    next(read)
+    with pytest.raises(TrainingError, match=r"one can no longer be read \(wall\.jpg: it cannot"):
+        next(read)
 
 
 def test_one_unreadable_photo_stops_the_run_before_it_starts(toy_data, tmp_path):

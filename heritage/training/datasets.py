@@ -261,8 +261,9 @@ class PhotoCache:
             try:
                 self.pixels(sample.path)
             except PhotoError as error:
-                where = "/".join(sample.path.parts[-3:-1])  # class and building
-                broken.append(f"{one_line(where)}/{error}")
+                where = [part for part in sample.path.parts[:-1] if part != sample.path.anchor]
+                # By class and building.
+                broken.append("/".join([*map(one_line, where[-2:]), str(error)]))
             on_each()
         if broken:
             shown = "\n  ".join(broken[:UNREADABLE_NAMED])

@@ -232,7 +232,7 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
     Raises:
         TrainingError: A run or a checkpoint of this name exists, or it cannot be started.
     """
-    check_name(name)
+    check_name(name, config.backbone)
     out = out or weights_dir()
     folder = runs_dir() / name
     if (folder / JOB).exists():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES, Backbone, get_backbone
+from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
 from heritage.checkpoints import (
     Checkpoint,
@@ -120,7 +120,7 @@ def train(
     """
     name = name or config.backbone
     run_dir = run_dir or Path("runs") / name
-    check_name(name)
+    check_name(name, config.backbone)
     check_writable(out)
     # What this very run was about to write when it was cut off is not in its way.
     mine = overwrite or (run_dir / SAVING).exists()
@@ -131,10 +131,6 @@ def train(
     if unlabelled and not config.teacher:
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
-        )
-    if name in BACKBONES and name != config.backbone:
-        raise TrainingError(
-            name, f"that is the name of another backbone than {config.backbone}", "choose another"
         )
     if config.prune and config.backbone == CASCADE:
         raise TrainingError("prune", "a cascade cannot be pruned", "prune its stages before")
@@ -150,11 +146,11 @@ def train(
         load_named(config.teacher, out)
     if config.backbone == CASCADE:
         load_named(stage_one, out)
-    if not whole and (restart or not any(run_dir.glob(f"**/{STATE}"))):
-        _check_start(config)
     if restart and devices.is_main:
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
+    if not whole and not any(run_dir.glob(f"**/{STATE}")):
+        _check_starts(config, stage_two_init)
     extra = _unlabelled(unlabelled, samples, config.backbone) if unlabelled else []
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
@@ -307,14 +303,16 @@ def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
             folder.rmdir()
 
 
-def _check_start(config: TrainingConfig) -> None:
+def _check_starts(config: TrainingConfig, stage_two_init: str) -> None:
     """Raises a HeritageError if what the features start from is not to be had."""
-    cascade = config.backbone == CASCADE
-    backbone = get_backbone(CASCADE_STAGES[0] if cascade else config.backbone)
-    if config.init == "imagenet":
-        build_classifier(backbone, imagenet=True)
-    elif config.init != "scratch":
-        load_features(build_classifier(backbone), Path(config.init))
+    starts = {config.backbone: config.init}
+    if config.backbone == CASCADE:
+        starts = dict(zip(CASCADE_STAGES, (config.init, stage_two_init), strict=True))
+    for name, init in starts.items():
+        if init == "imagenet":
+            build_classifier(get_backbone(name), imagenet=True)
+        elif init != "scratch":
+            load_features(build_classifier(get_backbone(name)), Path(init))
 
 
 def _share_removed(model: DamageClassifier, backbone: Backbone) -> float:
@@ -419,10 +417,11 @@ def evaluate(
     held_out = [sample for sample in samples if sample.split != TRAIN]
     lost = sorted(set(checkpoint.card.metrics) - {sample.split for sample in held_out})
     if recalibrate and lost:
-        raise DatasetError(
-            data.name,
-            f"it lacks what the card of {name} tells figures of: {', '.join(map(one_line, lost))}",
-            "leave out --update-cards, or score a copy of the checkpoint (--weights)",
+        raise CheckpointError(
+            name,
+            f"its card holds figures that {one_line(data.name)} has no photos for: "
+            f"{', '.join(map(one_line, lost))}",
+            "leave out --update-cards, or score a copy of it (--weights)",
         )
     cache = PhotoCache(working_side_px(checkpoint.backbone))
     cache.warm(held_out, on_photo(len(held_out)))

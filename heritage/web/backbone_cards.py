@@ -17,6 +17,7 @@ from heritage.figures import (
     interval_text,
     localisation_rows,
     p_text,
+    shown_percent,
     value_percent,
 )
 from heritage.studies import PUBLISHED
@@ -186,9 +187,9 @@ def _show_card(card: ModelCard) -> None:
         if set(card.metrics) == {VALIDATION}:
             st.caption(
                 "Only its own validation photos, which also decided when the training stopped: "
-                "figures on photos of other buildings may be lower. They are made by "
-                f"`python -m heritage evaluate DATA --backbone {plain(card.name)}`."
+                "figures on photos of other buildings may be lower. They are made by"
             )
+            st.code(f"python -m heritage evaluate DATA --backbone {card.name}", language="bash")
         for split in _telling(card):
             _show_split(card, split)
         if card.heat_maps:
@@ -365,8 +366,12 @@ def _show_mistakes(card: ModelCard) -> None:
     if mistakes:
         st.markdown("#### Its worst mistakes")
         st.dataframe(
-            pd.DataFrame(mistakes).rename(
-                columns={"photo": "Photo", "label": "It is", "damage_percent": "Damage"}
+            pd.DataFrame(
+                {
+                    "Photo": [mistake["photo"] for mistake in mistakes],
+                    "It is": [mistake["label"] for mistake in mistakes],
+                    "Damage": [shown_percent(mistake["damage_percent"]) for mistake in mistakes],
+                }
             ),
             hide_index=True,
             height="content",

@@ -35,7 +35,7 @@ KEPT_FOR = "1h"  # photos and answers leave the memory after that
 
 
 def choose_checkpoint() -> ModelCard | None:
-    """A select box of all trained checkpoints, the best on validation first; None without any."""
+    """A select box of all trained checkpoints, as `list_cards` orders them; None without any."""
     cards = {card.name: card for card in list_cards()}
     if not cards:
         st.warning(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ VARIANTS = 9
 PAIRS_SHOWN = 6
 LOOK_SIDE_PX = 256
 SHOWN_EVERY_S = 2.0
-AGAIN_S = 20.0
+AGAIN_S = 30.0
 LOG_LINES = 40
 LOG_BYTES = 20_000
 LAYOUT = """\
@@ -219,11 +219,14 @@ def _recipe() -> TrainingConfig | None:
             width=240,
         )
         starts = _starts(backbone)
+        if st.session_state.get("train_start") not in starts:
+            st.session_state.pop("train_start", None)
         init = st.selectbox(
             "Start from",
             list(starts),
             format_func=lambda start: starts.get(start, start),
             key="train_start",
+            persist_state="session",
             width=380,
         )
         epochs = st.number_input(
@@ -448,44 +451,40 @@ def _start(config: TrainingConfig | None) -> None:
     if config is None:
         return
     st.markdown("### Start")
-    if st.session_state.pop("training_begun", False):
+    began: dict[str, Any] = st.session_state.setdefault("training_began", {})
+    if began.get("rename") and not st.session_state.get("train_start_now"):
+        began["rename"] = False
         st.session_state["train_name"] = ""
     free = _free_name(f"my_{config.backbone}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = (
-            st.text_input(
-                "Name of the result",
-                key="train_name",
-                persist_state="session",
-                placeholder=free,
-                width=320,
-            ).strip()
-            or free
-        )
+        typed = st.text_input(
+            "Name of the result",
+            key="train_name",
+            persist_state="session",
+            placeholder=free,
+            width=320,
+        ).strip()
         pressed = st.button(
             "Start training", key="train_start_now", type="primary", icon=":material/play_arrow:"
         )
-    begun = str(st.session_state.get("last_begun", ""))
-    if begun:
-        st.caption(f"{plain(begun)} has begun and is shown at the top, under [Runs](#runs).")
+    if any(job.name == began.get("name") for job in list_jobs()):
+        st.caption(
+            f"{plain(began['name'])} has begun and is shown at the top, under [Runs](#runs)."
+        )
     if not pressed:
         return
     with errors_in_words():
         data = str(_allowed(st.session_state["training_data"].strip(' "')))
         # It takes some seconds, in which people press again.
-        before, when = st.session_state.get("last_start", (None, 0.0))
-        if before == (config, data) and time.monotonic() - when < AGAIN_S:
-            return
-        with st.spinner("Starting …"):
-            st.session_state["last_start"] = (config, data), time.monotonic()
-            try:
-                with _noted(name, "training begun"):
-                    job = start(config, data, name)
-            except HeritageError:
-                del st.session_state["last_start"]
-                raise
-            st.session_state["training_begun"] = True
-            st.session_state["last_begun"] = job.name
+        again = began.get("what") == (config, data) and typed in ("", began["typed"])
+        if again and time.monotonic() - began["when"] < AGAIN_S:
+            st.rerun()
+        name = typed or free
+        with st.spinner("Starting …"), _noted(name, "training begun"):
+            job = start(config, data, name)
+            # In place: at the next call of Streamlit a press that waits breaks this off.
+            began.update(what=(config, data), typed=typed, name=job.name, rename=True)
+            began["when"] = time.monotonic()
         st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
         st.rerun()
 
@@ -618,8 +617,9 @@ def _controls(job: Job, status: Status) -> None:
             with errors_in_words():
                 with _noted(job.name, "training discarded"):
                     job.discard()
-                for key in ("last_start", "last_begun"):
-                    st.session_state.pop(key, None)
+                began = st.session_state.get("training_began", {})
+                if began.get("name") == job.name:
+                    began.clear()
                 st.rerun()
 
 
