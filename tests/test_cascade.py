@@ -133,7 +133,13 @@ def test_the_card_tells_the_settings_of_stage_two(made):
 
 def test_the_card_says_what_the_cascade_gains_and_over_what(made):
     _, card = made
-    assert len(card.comparison) == 3
+    assert [title.split(" (")[0] for title in card.comparison] == [
+        "stage 1 alone",
+        "the same ResNet on plain photos",
+        "a cascade trained on leaky maps",
+        "with leaky maps, against stage 1 alone",
+        "with leaky maps, against the same ResNet on plain photos",
+    ]
     for splits in card.comparison.values():
         assert list(splits) == ["test"]
         found = splits["test"]
@@ -186,7 +192,7 @@ def test_photos_without_labels_are_learned_once_for_all_folds(made, tmp_path):
     )
     # The photos without labels twice, each fold once, three stages 2.
     assert sorted(steps) == list(range(1, 9)) and epochs_in_all(config, 1, unlabelled=True) == 8
-    assert len(card.comparison) == 3
+    assert len(card.comparison) == 5
 
 
 def test_overlays_that_memory_does_not_hold_are_made_once_all_the_same(made, tmp_path):

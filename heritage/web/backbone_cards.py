@@ -402,6 +402,12 @@ def _show_comparison_with_others(card: ModelCard) -> None:
         "p is how often so great a difference comes about by chance between two that are equally "
         "good; below 0.05 it is taken for real. The first takes photos for independent, the second "
         "buildings."
+        + (
+            " Lines that begin *with leaky maps* are of the cascade that was trained on those, in "
+            "place of this one."
+            if any(str(other).startswith("with leaky maps") for other in card.comparison)
+            else ""
+        )
     )
 
 
