@@ -18,7 +18,7 @@ WEIGHTS = ROOT / "weights"
 # Not what somebody has trained into the folder since.
 NAMES = [
     *("alexnet", "cascade", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v2"),
-    *("mobilenet_v3_large", "resnet18", "xception"),
+    *("mobilenet_v3_large", "resnet18", "vgg16", "xception"),
 ]
 
 
