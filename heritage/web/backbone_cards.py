@@ -415,7 +415,8 @@ def _gain_text(found: dict[str, Any]) -> str:
     """Better or worse by how many points of accuracy, and whether chance explains it."""
     gain = 100 * (found["only_this_right"] - found["only_other_right"]) / found["n"]
     if max(found["p"], found.get("p_by_building", 0)) >= 0.05:
-        return f"no different, measurably ({gain:+.1f} points)"
+        told = f"{gain:+.1f}".replace("-", "−")
+        return f"no different, measurably ({told} points)"
     return f"{'better' if gain > 0 else 'worse'} by {abs(gain):.1f} points"
 
 
