@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -99,8 +100,8 @@ def test_what_goes_wrong_is_told_in_words(tmp_path):
 
 
 def test_a_name_that_is_taken_or_leaves_the_folder_is_refused(toy_data, tmp_path, weights_dir):
+    v2 = replace(TINY, backbone="mobilenet_v2")
     with pytest.raises(TrainingError, match="checkpoint of this name"):
-        v2 = replace(TINY, backbone="mobilenet_v2")
         jobs.start(v2, str(toy_data), "mobilenet_v2", out=weights_dir)
     with pytest.raises(CheckpointError, match="the name of another backbone"):
         jobs.start(TINY, str(toy_data), "vgg16")
