@@ -638,23 +638,25 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
 def _print_metrics(card: ModelCard) -> None:
     for split, figures in card.metrics.items():
         print(f"{card.title}, {split}, n={figures['n']}")
-        for name in FIGURE_TITLES:
-            if isinstance(figure := figures.get(name), dict):
-                print(f"  {name:<18} {_with_interval(figure)}")
+        _print_figures(figures, "  ")
         if "ece_by_chance" in figures:
             print(f"  {'ece by chance':<18} {chance_text(figures)}")
         for cell, photos in figures.get("confusion", {}).items():
             print(f"  {cell.replace('_', ' '):<24} {photos}")
         for source, found in figures.get("sources", {}).items():
             print(f"  {one_line(source)}, n={found['n']}")
-            for name in FIGURE_TITLES:
-                if isinstance(figure := found.get(name), dict):
-                    print(f"    {name:<18} {_with_interval(figure)}")
+            _print_figures(found, "    ")
     for name, figure in card.heat_maps.items():
         if isinstance(figure, dict) and "value" in figure:
             print(f"  heat maps, {name:<18} {_with_interval(figure)}")
     if card.speed:
         print(f"  one inspection takes {card.speed['ratio']:.2f} × {card.speed['peer']}")
+
+
+def _print_figures(figures: Mapping[str, Any], indent: str) -> None:
+    for name in FIGURE_TITLES:
+        if isinstance(figure := figures.get(name), dict):
+            print(f"{indent}{name:<18} {_with_interval(figure)}")
 
 
 def _with_interval(figure: dict[str, float]) -> str:

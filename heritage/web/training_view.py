@@ -467,7 +467,7 @@ def _start(config: TrainingConfig | None) -> None:
         pressed = st.button(
             "Start training", key="train_start_now", type="primary", icon=":material/play_arrow:"
         )
-    if any(job.name == began.get("name") for job in list_jobs()):
+    if "name" in began and any(job.name == began["name"] for job in list_jobs()):
         st.caption(
             f"{plain(began['name'])} has begun and is shown at the top, under [Runs](#runs)."
         )
