@@ -12,7 +12,7 @@ run: .venv/installed ## Install what is missing and start the app on http://loca
 
 test: .venv/installed-dev ## Run every test, those in a real browser too
 	$(BIN)/python tests/e2e/browser.py --install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check .

@@ -524,10 +524,9 @@ def _reported(
 
 def _counted(progress: Progress, words: str) -> Callable[[int], Callable[[], None]]:
     """A bar that is told how many there are; what that returns is called at each."""
-    task = progress.add_task(words, total=None)
 
     def begin(total: int) -> Callable[[], None]:
-        progress.update(task, total=total)
+        task = progress.add_task(words, total=total)
         return lambda: progress.advance(task)
 
     return begin
@@ -589,7 +588,7 @@ def _doctor(options: argparse.Namespace, given: list[str]) -> int:
 def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     from heritage.checkpoints import check_writable, update_card
     from heritage.terminal import progress_bar
-    from heritage.training.run import evaluate
+    from heritage.training.run import LabelledPhotos, evaluate
 
     made = ["temperature", "unsure", "metrics"]
     made += ["heat_maps"] if options.heat_maps else []
@@ -603,17 +602,21 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
         check_writable(options.weights)
     results = {}
     status = OK
+    photos = LabelledPhotos(options.data)
     for name in names:
         try:
             with progress_bar(disable=not sys.stderr.isatty()) as progress:
+                # Each photo is asked as filed and turned.
+                scoring = progress.add_task(f"scoring {name}", total=2 * len(photos.held_out))
                 card = evaluate(
                     name,
-                    options.data,
+                    photos,
                     options.weights,
                     recalibrate=options.update_cards,
                     heat_map_photos=options.heat_maps,
                     speed=options.speed,
-                    on_photo=_counted(progress, f"{name}: reading photos"),
+                    on_photo=_counted(progress, "reading photos"),
+                    on_answers=partial(progress.advance, scoring),
                 )
             if options.update_cards:
                 update_card(card, made, options.weights)

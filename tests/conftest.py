@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from helpers import POSTGRESQL, labelled_folder, save_untrained
+from helpers import POSTGRESQL, labelled_folder, own_database, save_untrained
 from sqlalchemy import create_engine, text
 
 # Small networks gain nothing from more threads, which on a busy machine wait for each other.
@@ -44,12 +44,13 @@ def database_url(request):
     """The URL of an empty database; empty for the default, SQLite in the store's folder."""
     if request.param == "sqlite":
         return ""
-    engine = create_engine(POSTGRESQL)
+    url = own_database()
+    engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
-    return POSTGRESQL
+    return url
 
 
 @pytest.fixture

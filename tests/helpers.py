@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFile
+from sqlalchemy import create_engine, make_url, text
 
 from heritage.backbones import get_backbone
 from heritage.cards import ModelCard
@@ -20,6 +21,21 @@ from heritage.classifiers import build_classifier, normalise
 
 # The same promises on every database: SQLite always, PostgreSQL where one is named.
 POSTGRESQL = os.environ.get("HERITAGE_TEST_DATABASE_URL", "")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # of several that run tests side by side
+
+
+def own_database(url=POSTGRESQL, worker=WORKER):
+    """The URL of a database that no other worker empties, made where it is not there yet."""
+    if not worker:
+        return url
+    own = make_url(url).set(database=f"heritage_{worker}")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        there = text("SELECT 1 FROM pg_database WHERE datname = :name")
+        if not connection.execute(there, {"name": own.database}).first():
+            connection.execute(text(f'CREATE DATABASE "{own.database}"'))
+    engine.dispose()
+    return own.render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Deletion and insertion: they reward heat that lies where the answer comes from."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch.nn import functional
 from heritage.backbones import get_backbone
 from heritage.checkpoints import load_checkpoint
 from heritage.classifiers import DamageClassifier
+from heritage.engines import Answer
+from heritage.heatmaps import grad_cam
 from heritage.training.datasets import PhotoCache, Sample
 from heritage.training.faithfulness import heat_map_figures
 from heritage.training.speed import PEER_TITLE, speed_figures
@@ -26,7 +30,7 @@ class Darkness(nn.Module):
         return functional.avg_pool2d((-x.mean(1, keepdim=True)).relu(), 32) + self.nothing
 
 
-def darkness_classifier() -> DamageClassifier:
+def darkness_classifier() -> Callable[[Tensor], Answer]:
     """Answers "damaged" where the photo holds a dark place."""
     model = DamageClassifier(Darkness(), channels=1)
     with torch.no_grad():
@@ -34,7 +38,8 @@ def darkness_classifier() -> DamageClassifier:
         model.head.dense.bias.fill_(0.0)
         model.head.logit.weight.fill_(300 / 512)
         model.head.logit.bias.fill_(-5.0)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    return lambda x: Answer(*grad_cam(model, x))
 
 
 @pytest.fixture
@@ -69,9 +74,8 @@ def test_heat_on_the_dark_place_beats_places_at_random(photos):
 
 def test_the_figures_can_be_repeated_and_the_number_of_photos_is_kept(photos):
     def run(count):
-        model = darkness_classifier()
-        backbone = get_backbone("resnet18")
-        return heat_map_figures(model, backbone, 1.0, photos, PhotoCache(448), photos=count)
+        answer, backbone = darkness_classifier(), get_backbone("resnet18")
+        return heat_map_figures(answer, backbone, 1.0, photos, PhotoCache(448), photos=count)
 
     assert run(3) == run(3)
     assert run(3)["n"] == 3

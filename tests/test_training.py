@@ -25,6 +25,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from heritage.backbones import get_backbone
 from heritage.cards import read_card
 from heritage.checkpoints import load_checkpoint
+from heritage.engines import Engine
 from heritage.errors import (
     CheckpointError,
     DatasetError,
@@ -44,7 +45,7 @@ from heritage.training.datasets import (
 )
 from heritage.training.evaluation import balanced_log_loss, predict
 from heritage.training.fitting import _readable, fit
-from heritage.training.run import evaluate, score, train
+from heritage.training.run import LabelledPhotos, evaluate, score, train
 
 QUICK = TrainingConfig(
     backbone="mobilenet_v2",
@@ -525,7 +526,7 @@ def test_a_checkpoint_whose_answers_are_no_numbers_gets_no_figures(samples, weig
     broken = load_checkpoint("mobilenet_v2", weights_dir)
     broken.model.head.logit.bias.data.fill_(float("nan"))
     with pytest.raises(CheckpointError, match="mobilenet_v2: its answers are no numbers"):
-        score(broken.model, broken.card, samples, PhotoCache(64))
+        score(Engine(broken), broken.card, samples, PhotoCache(64))
 
 
 def test_a_validation_split_of_one_class_calibrates_nothing(toy_data, weights_dir):
@@ -551,6 +552,15 @@ def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
     again = evaluate("mobilenet_v2", tmp_path, tmp_path / "out")
     assert again.metrics == card.metrics
     assert again.temperature == card.temperature
+
+
+def test_photos_are_read_once_for_all_checkpoints(toy_data, weights_dir):
+    alone = evaluate("mobilenet_v2", toy_data, weights_dir)
+    photos, answers = LabelledPhotos(toy_data), []
+    evaluate("mobilenet_v2", photos, weights_dir, on_answers=answers.append)
+    assert sum(answers) == 2 * len(photos.held_out), "each as filed, and turned"
+    shutil.rmtree(toy_data)
+    assert evaluate("mobilenet_v2", photos, weights_dir).metrics == alone.metrics
 
 
 def test_a_checkpoint_of_the_same_name_is_not_overwritten_unasked(toy_data, tmp_path):

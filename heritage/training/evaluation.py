@@ -59,7 +59,6 @@ class Predictions:
         )
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module,
     backbone: Backbone,
@@ -69,28 +68,53 @@ def predict(
     batch_size: int = 32,
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> Predictions:
-    """Damage logits of whole photos, aspect kept, photos of equal input shape in one batch."""
+    """Damage logits of whole photos by a network in PyTorch; see `answered`."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
+    try:
+        with torch.no_grad():
+            return answered(
+                lambda x: model(x.to(device)),
+                backbone,
+                samples,
+                cache,
+                batch_size=batch_size,
+                on_batch=on_batch,
+            )
+    finally:
+        model.train(was_training)
+
+
+def answered(
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    cache: PhotoCache | TurnedPhotos,
+    *,
+    batch_size: int = 32,
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> Predictions:
+    """Damage logits of whole photos, aspect kept, photos of equal input shape in one batch.
+
+    Args:
+        logits_of: From normalised RGB (B, 3, H, W) to B logits.
+    """
     logits = np.zeros(len(samples))
     waiting: dict[tuple[int, ...], list[tuple[int, torch.Tensor]]] = defaultdict(list)
 
     def flush(shape: tuple[int, ...]) -> None:
         batch = waiting.pop(shape)
         x = torch.cat([x for _, x in batch]).contiguous(memory_format=torch.channels_last)
-        logits[[i for i, _ in batch]] = model(x.to(device)).flatten().double().cpu().numpy()
+        logits[[i for i, _ in batch]] = logits_of(x).flatten().double().cpu().numpy()
         on_batch(len(batch))
 
-    try:
-        for index, sample in enumerate(samples):
-            x = network_input(cache.pixels(sample.path), backbone)
-            waiting[tuple(x.shape)].append((index, x))
-            if len(waiting[tuple(x.shape)]) == batch_size:
-                flush(tuple(x.shape))
-        for shape in list(waiting):
-            flush(shape)
-    finally:
-        model.train(was_training)
+    for index, sample in enumerate(samples):
+        x = network_input(cache.pixels(sample.path), backbone)
+        waiting[tuple(x.shape)].append((index, x))
+        if len(waiting[tuple(x.shape)]) == batch_size:
+            flush(tuple(x.shape))
+    for shape in list(waiting):
+        flush(shape)
     return Predictions(
         logits,
         np.array([sample.label for sample in samples]),

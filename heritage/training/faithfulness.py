@@ -11,7 +11,7 @@ places in random order, without which the numbers say nothing.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,7 @@ from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from heritage.backbones import Backbone
-from heritage.classifiers import DamageClassifier
-from heritage.heatmaps import grad_cam
+from heritage.engines import Answer
 from heritage.inputs import network_input
 from heritage.training.datasets import PhotoCache, Sample
 from heritage.training.evaluation import bootstrap_interval
@@ -33,7 +32,7 @@ BLUR_SHARE = 0.06  # of the short side: cracks vanish, light and shade stay
 
 
 def heat_map_figures(
-    model: DamageClassifier,
+    answer: Callable[[Tensor], Answer],
     backbone: Backbone,
     temperature: float,
     samples: Sequence[Sample],
@@ -42,6 +41,9 @@ def heat_map_figures(
     photos: int,
 ) -> dict[str, Any]:
     """Deletion and insertion over up to `photos` damaged photos of `samples`.
+
+    Args:
+        answer: What says damage logits and heat of normalised RGB (B, 3, H, W), as an `Engine`.
 
     Returns:
         `n`; `deletion`, `insertion` and the same `_random`, each the area under the curve with
@@ -53,7 +55,7 @@ def heat_map_figures(
     found: dict[str, list[np.ndarray]] = {}
     for index, sample in enumerate(damaged):
         x = network_input(cache.pixels(sample.path), backbone)
-        for name, curve in _curves(model, x, temperature, seed=index).items():
+        for name, curve in _curves(answer, x, temperature, seed=index).items():
             found.setdefault(name, []).append(curve)
     figures: dict[str, Any] = {"n": len(damaged)}
     for name, curves in found.items():
@@ -67,10 +69,10 @@ def heat_map_figures(
 
 
 def _curves(
-    model: DamageClassifier, x: Tensor, temperature: float, seed: int
+    answer: Callable[[Tensor], Answer], x: Tensor, temperature: float, seed: int
 ) -> dict[str, np.ndarray]:
     """P(damaged) (STEPS + 1,) for each way of hiding places of x (1, 3, H, W)."""
-    _, maps = grad_cam(model, x)
+    maps = answer(x).maps
     generator = torch.Generator().manual_seed(seed)
     orders = {"": maps, "_random": torch.rand(maps.shape, generator=generator)}
     side = min(x.shape[-2:])
@@ -84,7 +86,6 @@ def _curves(
         shares = torch.linspace(0, 1, STEPS + 1).view(-1, 1, 1, 1)
         first = ranks.view(1, 1, *size) < shares  # (STEPS + 1, 1, H, W)
         for name, shown in (("deletion", ~first), ("insertion", first)):
-            with torch.no_grad():
-                logits = model(torch.where(shown, x, hidden)).flatten().double().numpy()
+            logits = answer(torch.where(shown, x, hidden)).logits.double().numpy()
             curves[name + ending] = expit(logits / temperature)
     return curves

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit
+from torch import Tensor
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
 from heritage.cards import FLOAT16, ModelCard, check_name
@@ -30,6 +31,7 @@ from heritage.classifiers import (
     parameter_count,
     parameters_when_built,
 )
+from heritage.engines import Engine
 from heritage.errors import CheckpointError, DatasetError, TrainingError, one_line
 from heritage.inputs import working_side_px
 from heritage.training.cascade import OVERLAYS, compare, train_cascade
@@ -58,9 +60,9 @@ from heritage.training.devices import ALONE, Devices
 from heritage.training.evaluation import (
     Predictions,
     TurnedPhotos,
+    answered,
     fit_temperature,
     headline,
-    predict,
     report,
     unsure_band,
 )
@@ -209,8 +211,9 @@ def train(
     if not devices.is_main:
         return card
     round_as_stored(model, precision)
+    engine = Engine(Checkpoint(model, backbone, card))
     card = replace(
-        score(model, card, samples, cache), comparison=compare(model, rivals, samples, cache)
+        score(engine, card, samples, cache), comparison=compare(model, rivals, samples, cache)
     )
     if not mine:
         # Another may have made one meanwhile; what was learned is kept.
@@ -320,20 +323,31 @@ def _share_removed(model: DamageClassifier, backbone: Backbone) -> float:
 
 
 def score(
-    model: DamageClassifier,
+    engine: Engine,
     card: ModelCard,
     samples: list[Sample],
     cache: PhotoCache,
     *,
     recalibrate: bool = True,
+    on_answers: Callable[[int], None] = lambda n: None,
 ) -> ModelCard:
-    """Returns `card` with the temperature fitted on validation and every split's figures."""
+    """Returns `card` with the temperature fitted on validation and every split's figures.
+
+    Args:
+        engine: The checkpoint as it will answer people.
+        on_answers: Told how many photos more have been answered, those turned once more.
+    """
     backbone = get_backbone(card.backbone)
+
+    def said(samples: list[Sample], photos: PhotoCache | TurnedPhotos = cache) -> Predictions:
+        def logits_of(x: Tensor) -> Tensor:
+            return engine.answer(x).logits
+
+        return answered(logits_of, backbone, samples, photos, on_batch=on_answers)
+
     splits = sorted({s.split for s in samples} - {TRAIN}, key=lambda s: (s != VALIDATION, s))
-    predictions = {
-        split: predict(model, backbone, [s for s in samples if s.split == split], cache)
-        for split in splits
-    }
+    of_split = {split: [s for s in samples if s.split == split] for split in splits}
+    predictions = {split: said(chosen) for split, chosen in of_split.items()}
     if not all(np.isfinite(found.logits).all() for found in predictions.values()):
         raise CheckpointError(card.name, "its answers are no numbers", "train it again")
     temperature, unsure = card.temperature, card.unsure
@@ -344,12 +358,9 @@ def score(
     metrics: dict[str, Any] = {}
     for split, found in predictions.items():
         metrics[split] = report(found, temperature, card.threshold)
-        metrics[split]["worst"] = _worst(
-            [s for s in samples if s.split == split], found, temperature, card.threshold
-        )
+        metrics[split]["worst"] = _worst(of_split[split], found, temperature, card.threshold)
         if len(set(found.labels)) == 2:
-            of_split = [s for s in samples if s.split == split]
-            turned = predict(model, backbone, of_split, TurnedPhotos(cache))
+            turned = said(of_split[split], TurnedPhotos(cache))
             metrics[split]["turned"] = headline(turned, temperature, card.threshold)
     return replace(card, temperature=temperature, unsure=unsure, metrics=metrics)
 
@@ -376,27 +387,56 @@ def _worst(
     ]
 
 
+class LabelledPhotos:
+    """The photos of a folder or manifest that checkpoints are scored on, read once for all.
+
+    Photos without splits are scored together, as the split `all`.
+
+    Raises:
+        DatasetError: They cannot be used.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.title = data.name
+        self.samples = read_samples(data)
+        if all(sample.split == TRAIN for sample in self.samples):
+            self.samples = [replace(sample, split="all") for sample in self.samples]
+        self.held_out = [sample for sample in self.samples if sample.split != TRAIN]
+        self._caches: dict[int, PhotoCache] = {}
+
+    def decoded(
+        self, backbone: Backbone, on_photo: Callable[[int], Callable[[], None]]
+    ) -> PhotoCache:
+        """The photos held out, at the size that `backbone` is fed from."""
+        side_px = working_side_px(backbone)
+        if side_px not in self._caches:
+            self._caches[side_px] = PhotoCache(side_px)
+            self._caches[side_px].warm(self.held_out, on_photo(len(self.held_out)))
+        return self._caches[side_px]
+
+
 def evaluate(
     name: str,
-    data: Path,
+    data: Path | LabelledPhotos,
     folder: Path,
     *,
     recalibrate: bool = False,
     heat_map_photos: int = 0,
     speed: bool = False,
     on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    on_answers: Callable[[int], None] = lambda n: None,
 ) -> ModelCard:
     """Scores the checkpoint `name` on every split of `data` but `train`.
 
-    Labelled photos without splits are scored together, as the split `all`.
-
     Args:
+        data: A folder or manifest, or what was read of it for the checkpoint before.
         recalibrate: Fit temperature and unsure band anew on the validation split; otherwise the
             card's hold.
         heat_map_photos: Damaged photos of `test`, or of the last split, on which the heat maps
             are examined by deletion and insertion.
         speed: Time an inspection against a named peer.
         on_photo: Told how many photos there are to read; what it returns is called at each.
+        on_answers: As in `score`.
 
     Returns:
         The checkpoint's card with these figures; nothing is written.
@@ -405,35 +445,39 @@ def evaluate(
         HeritageError: The checkpoint or the data cannot be used.
     """
     checkpoint = load_checkpoint(name, folder, pointing=False)
-    samples = read_samples(data)
-    if all(sample.split == TRAIN for sample in samples):
-        samples = [replace(sample, split="all") for sample in samples]
+    photos = LabelledPhotos(data) if isinstance(data, Path) else data
+    samples = photos.samples
     if recalibrate and {s.label for s in samples if s.split == VALIDATION} != {0.0, 1.0}:
         raise DatasetError(
-            data.name,
+            photos.title,
             "it has no validation split with both classes",
             "leave out --update-cards",
         )
-    held_out = [sample for sample in samples if sample.split != TRAIN]
-    lost = sorted(set(checkpoint.card.metrics) - {sample.split for sample in held_out})
+    lost = sorted(set(checkpoint.card.metrics) - {sample.split for sample in photos.held_out})
     if recalibrate and lost:
         raise CheckpointError(
             name,
-            f"its card holds figures that {one_line(data.name)} has no photos for: "
+            f"its card holds figures that {one_line(photos.title)} has no photos for: "
             f"{', '.join(map(one_line, lost))}",
             "leave out --update-cards, or score a copy of it (--weights)",
         )
-    cache = PhotoCache(working_side_px(checkpoint.backbone))
-    cache.warm(held_out, on_photo(len(held_out)))
-    card = score(checkpoint.model, checkpoint.card, samples, cache, recalibrate=recalibrate)
+    cache = photos.decoded(checkpoint.backbone, on_photo)
+    engine = Engine(checkpoint)
+    card = score(
+        engine,
+        checkpoint.card,
+        samples,
+        cache,
+        recalibrate=recalibrate,
+        on_answers=on_answers,
+    )
     if heat_map_photos:
         split = "test" if "test" in card.metrics else list(card.metrics)[-1]
-        of_split = [sample for sample in samples if sample.split == split]
         figures = heat_map_figures(
-            checkpoint.model,
+            engine.answer,
             checkpoint.backbone,
             card.temperature,
-            of_split,
+            [sample for sample in samples if sample.split == split],
             cache,
             photos=heat_map_photos,
         )
