@@ -285,6 +285,26 @@ class _Jpeg(JpegImageFile):
 
 
 class _Tiff(TiffImageFile):
+    def _setup(self) -> None:
+        """Pillow's own, but that takes uncompressed planes of 16 bits for planes of eight, and
+        does not read a lone plane of so many."""
+        if self.tag_v2.get(Base.SamplesPerPixel, 1) == 1:
+            self.tag_v2.pop(Base.PlanarConfiguration, None)
+        super()._setup()
+        if self._planar_configuration == 2 and max(self.bits) == 16:
+            deep = ";16B" if self.tag_v2.prefix == b"MM" else ";16L"
+            self.tile = [
+                tile._replace(args=(tile.args[0] + deep, *tile.args[1:]))
+                if tile.codec_name == "raw"
+                else tile
+                for tile in self.tile
+            ]
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each channel."""
+        return tuple(self.tag_v2.get(Base.BitsPerSample, (1,)))
+
     def load_prepare(self) -> None:
         if self._im is None:  # made here, so that Pillow does not warn of its size
             self.im = Image.core.new(self.mode, self._tile_size)
@@ -408,7 +428,8 @@ def _decode(im: ImageFile.ImageFile, size: tuple[int, int], orientation: int) ->
 def _plain(im: ImageFile.ImageFile) -> Image.Image:
     """Brings any mode to L, LA, RGB, RGBA or CMYK, eight bits each."""
     if im.mode.startswith(("I", "F")):
-        grey = _grey8(np.asarray(im))
+        bits = max(im.bits) if isinstance(im, _Tiff) else 16
+        grey = _grey8(np.asarray(im), bits)
         inverted = isinstance(im, _Tiff) and im.tag_v2.get(262) == 0  # white is zero
         return Image.fromarray(255 - grey if inverted else grey)
     if im.has_transparency_data:
@@ -419,10 +440,10 @@ def _plain(im: ImageFile.ImageFile) -> Image.Image:
     return im if im.mode in ("L", "RGB", "CMYK") else im.convert("RGB")
 
 
-def _grey8(values: np.ndarray) -> np.ndarray:
+def _grey8(values: np.ndarray, bits: int) -> np.ndarray:
     """Scales (h, w) grey of more than eight bits to uint8: by its full range, else from its own."""
     if values.dtype.kind == "u":
-        return (values >> 8).astype(np.uint8)
+        return (values >> (bits - 8)).astype(np.uint8)
     known = values[np.isfinite(values)].astype(np.float64)
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     ranges = (1.0, 255.0, 65_535.0) if values.dtype.kind == "f" else (255.0, 65_535.0)

@@ -218,6 +218,24 @@ def test_sixteen_bit_rgb_tiff_reads_as_eight_bits(order):
     assert np.array_equal(pixels, np.asarray(corners()))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bit_rgb_tiff_in_planes_keeps_its_colours(order):
+    deep = (np.asarray(corners()).astype(np.uint16) * 257).astype(order + "u2")
+    planes, size = deep.transpose(2, 0, 1).tobytes(), 64 * 96 * 2
+    apart = {284: 2, 273: (0, size, 2 * size), 279: (size,) * 3}
+    data = tiff_by_hand(planes, 96, 64, (16, 16, 16), 2, order, apart)
+    assert np.array_equal(open_photo(data, "x").pixels(), np.asarray(corners()))
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+def test_twelve_bit_grey_tiff_is_as_bright_as_it_was(planar):
+    values = np.tile(np.linspace(0, 4095, 96).astype(np.uint16), (64, 1))
+    one, other = values[:, ::2], values[:, 1::2]  # two values share three bytes
+    packed = np.stack([one >> 4, (one & 15) << 4 | other >> 8, other & 255], -1).astype(np.uint8)
+    data = tiff_by_hand(packed.tobytes(), 96, 64, (12,), 1, "<", {284: planar})
+    assert np.array_equal(open_photo(data, "x").pixels()[..., 0], values >> 4)
+
+
 def test_grey_tiff_with_white_as_zero_is_not_a_negative():
     deep = np.zeros((64, 96), "<u2")
     deep[:, 48:] = 65535
