@@ -294,8 +294,8 @@ class _Tiff(TiffImageFile):
         if self._planar_configuration == 2 and max(self.bits) == 16:
             deep = ";16B" if self.tag_v2.prefix == b"MM" else ";16L"
             self.tile = [
-                tile._replace(args=(tile.args[0] + deep, *tile.args[1:]))
-                if tile.codec_name == "raw"
+                tile._replace(args=(f"{tile.args[0]}{deep}", *tile.args[1:]))
+                if tile.codec_name == "raw" and isinstance(tile.args, tuple)
                 else tile
                 for tile in self.tile
             ]
