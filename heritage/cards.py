@@ -218,7 +218,8 @@ def _check_types(card: ModelCard) -> None:
             raise TypeError(f"{value!r:.40} is no {kind.__name__}")
     for number in (card.parameters, card.temperature, card.threshold, card.pruned):
         _check_number(number)
-    for number in (*card.mean, *card.std, card.data.get("unlabelled", 0)):
+    more = [card.data.get(kind, 0) for kind in ("unlabelled", "rendered")]
+    for number in (*card.mean, *card.std, *more):
         _check_number(number)
     for counts in card.data.get("photos", {}).values():
         for count in counts.values():

@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--restart", action="store_true", help="forget a run in progress")
     train.add_argument("--overwrite", action="store_true", help="replace a checkpoint of that name")
     train.add_argument("--unlabelled", type=Path, help="photos that only the teacher labels")
+    train.add_argument(
+        "--rendered", type=Path, help="pictures that a program drew, in folders as DATA"
+    )
     train.add_argument("--licence", default="", help="terms of the weights, for the card")
     train.add_argument(
         "--precision",
@@ -214,6 +217,8 @@ POINTING_HELP = {
 CONFIG_HELP = {
     "backbone": "architecture",
     "init": "imagenet (downloaded), scratch, or a safetensors file",
+    "keep_head": "go on from the head of that file, too",
+    "keep_norms": "batch norms keep the statistics that they start with",
     "epochs": "passes over the photos",
     "batch_size": "photos per step",
     "learning_rate": "peak rate of Adam for the features",
@@ -230,6 +235,7 @@ CONFIG_HELP = {
     "smallest_crop_sound": "the same for sound photos, of which every part is sound",
     "painted_share": "share of the views of sound photos on which damage is painted",
     "turned_share": "share of the photos turned at random by quarter turns",
+    "rendered_share": "share of the views that are of --rendered pictures",
     "rotation_degrees": "largest random rotation",
     "jitter": "strength of the colour jitter",
     "prune": "share of the parameters to remove after training",
@@ -449,6 +455,7 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
             name=name,
             run_dir=run_dir,
             unlabelled=options.unlabelled,
+            rendered=options.rendered,
             restart=options.restart,
             overwrite=options.overwrite,
             licence=options.licence,

@@ -324,6 +324,17 @@ def test_unlabelled_photos_are_drawn_as_a_class_of_their_own(tmp_path):
     assert weights[8:].sum() == pytest.approx(weights[:3].sum())
 
 
+def test_drawn_pictures_have_their_share_of_the_views_balanced_among_themselves(tmp_path):
+    photos = [Sample(tmp_path / f"p{n}", float(n < 10), source="photos") for n in range(40)]
+    drawn = [Sample(tmp_path / f"r{n}", float(n < 2), rendered=True) for n in range(10)]
+    weights = sampling_weights([*photos, *drawn], rendered_share=0.3)
+    assert float(weights[40:].sum() / weights.sum()) == pytest.approx(0.3)
+    for part, samples in ((weights[:40], photos), (weights[40:], drawn)):
+        damaged = torch.tensor([sample.label == 1 for sample in samples])
+        assert float(part[damaged].sum()) == pytest.approx(float(part[~damaged].sum()))
+    assert torch.equal(sampling_weights(photos, rendered_share=0.3), sampling_weights(photos))
+
+
 def test_counts_are_per_split_and_class(tmp_path):
     samples = [
         Sample(tmp_path / "a", 1.0),
@@ -374,9 +385,9 @@ def test_training_photos_are_square_views_with_their_labels(tmp_path):
     assert len(photos) == 2
     for _ in range(20):
         for index, sample in enumerate(samples):
-            view, label = photos[index]
+            view, label, asked = photos[index]
             assert view.shape == (3, 96, 96) and view.dtype == torch.uint8
-            assert label.item() == sample.label
+            assert label.item() == sample.label and asked
 
 
 PLAIN = {"turned_share": 0.0, "rotation_degrees": 0.0, "jitter": 0.0}

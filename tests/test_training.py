@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import crack_photo, labelled_folder, save_untrained
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
@@ -34,6 +35,7 @@ from heritage.errors import (
     TrainingError,
 )
 from heritage.inputs import working_side_px
+from heritage.inspection import Inspector
 from heritage.training import precision
 from heritage.training.config import EpochRecord, PointingConfig, Step, TrainingConfig
 from heritage.training.datasets import (
@@ -98,7 +100,7 @@ def test_a_run_killed_with_sigkill_goes_on_where_it_was(toy_data, tmp_path):
     flags = [
         f"--{key.replace('_', '-')}={value}"
         for key, value in asdict(replace(QUICK, epochs=4)).items()
-        if value != "" and value is not True
+        if value != "" and not isinstance(value, bool)
     ]
     run_dir, out = tmp_path / "run", tmp_path / "out"
     places = [str(toy_data), "--run", str(run_dir), "--out", str(out)]
@@ -552,6 +554,80 @@ def test_evaluating_again_gives_the_figures_of_the_card(tmp_path):
     again = evaluate("mobilenet_v2", tmp_path, tmp_path / "out")
     assert again.metrics == card.metrics
     assert again.temperature == card.temperature
+
+
+def test_what_is_drawn_is_learned_from_and_no_teacher_is_asked_about_it(tmp_path, weights_dir):
+    """Stripes are damage in what is drawn alone; the teacher and the photos know nothing of it."""
+    photos = labelled_folder(tmp_path / "photos", per_class=4)
+    drawn, lines = tmp_path / "drawn", ["path,label,split,group"]
+    drawn.mkdir()
+    for number in range(20):
+        label = ("sound", "damaged")[number % 2]
+        wall = np.full((120, 160, 3), 90 + 6 * number, np.uint8)
+        wall[:: 8 if label == "damaged" else 200] //= 3
+        Image.fromarray(wall).save(drawn / f"{number}.png")
+        split = "validation" if number < 4 else "train"
+        lines.append(f"{number}.png,{label},{split},wall{number}")
+    (drawn / "manifest.csv").write_text("\n".join(lines))
+    config = replace(
+        QUICK,
+        epochs=20,
+        batch_size=8,
+        learning_rate=2e-3,
+        init=str(weights_dir / "mobilenet_v2.safetensors"),
+        keep_head=True,
+        teacher="mobilenet_v2",
+        teacher_share=1.0,
+        rendered_share=0.5,
+    )
+    folder = Path(shutil.copytree(weights_dir, tmp_path / "out"))
+    card = train(
+        config,
+        photos,
+        out=folder,
+        name="taught",
+        run_dir=tmp_path / "run",
+        rendered=drawn,
+    )
+    assert card.data["rendered"] == 20
+    assert "rendered" not in card.data["sources"], "it is no photo"
+    assert sum(map(sum, (n.values() for n in card.data["photos"].values()))) == 8, "nor counted"
+    striped = Inspector("taught", folder=folder)
+    answers = [striped.inspect(drawn / f"{n}.png").damage_percent for n in range(20)]
+    assert roc_auc_score([n % 2 for n in range(20)], answers) > 0.9
+
+
+def test_batch_norms_that_are_kept_hold_the_statistics_they_start_with(tmp_path, weights_dir):
+    start = load_checkpoint("mobilenet_v2", weights_dir).model
+    config = replace(
+        QUICK,
+        epochs=1,
+        init=str(weights_dir / "mobilenet_v2.safetensors"),
+        keep_head=True,
+        keep_norms=True,
+    )
+    samples = with_validation(read_samples(labelled_folder(tmp_path / "photos", per_class=4)))
+    model, _ = fit(config, samples, tmp_path / "run", teacher_folder=weights_dir)
+    kept, learned = dict(start.named_buffers()), dict(model.named_buffers())
+    assert all(torch.equal(learned[name], value) for name, value in kept.items())
+    assert not torch.equal(model.head.dense.weight, start.head.dense.weight)
+    # With so low a rate the head that was kept answers almost as before.
+    config = replace(config, learning_rate=1e-9)
+    model, _ = fit(config, samples, tmp_path / "slow", teacher_folder=weights_dir)
+    assert torch.allclose(model.head.logit.weight, start.head.logit.weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("init", ["scratch", "imagenet"])
+def test_a_head_can_only_be_kept_where_there_is_one(init):
+    with pytest.raises(TrainingError, match="name the checkpoint to go on from with --init"):
+        replace(QUICK, init=init, keep_head=True)
+
+
+def test_a_head_of_another_backbone_is_not_kept(toy_data, weights_dir, tmp_path):
+    init = str(weights_dir / "mobilenet_v2.safetensors")
+    config = replace(QUICK, backbone="resnet18", init=init, keep_head=True)
+    with pytest.raises(TrainingError, match="mobilenet_v2: it is no whole ResNet-18"):
+        train(config, toy_data, out=tmp_path / "out", run_dir=tmp_path / "run")
 
 
 def test_photos_are_read_once_for_all_checkpoints(toy_data, weights_dir):

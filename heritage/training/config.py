@@ -25,6 +25,9 @@ class TrainingConfig:
     Attributes:
         backbone: Registry name.
         init: `imagenet`, `scratch`, or the path of a safetensors file for the features.
+        keep_head: Go on from the head of `init`, too, which must be a checkpoint of the backbone.
+        keep_norms: Batch norms keep the statistics that they start with: with few photos, or of
+            another kind, those of a batch would change what the rest has learned.
         batch_size: Photos per step, at most; fewer where there are few photos.
         learning_rate: Adam's peak rate for the features.
         head_rate_factor: The head starts untrained and learns this many times faster.
@@ -52,6 +55,7 @@ class TrainingConfig:
             painted, which makes them damaged: the same walls at the same scale in both classes.
         turned_share: Share of the photos that are turned at random by quarter turns, so that a
             class whose photos lie on their side is not known by that.
+        rendered_share: Share of the views that are of drawn pictures, where some are given.
 
     Raises:
         TrainingError: A value with which no run can be made.
@@ -59,6 +63,8 @@ class TrainingConfig:
 
     backbone: str = "mobilenet_v3_large"
     init: str = "imagenet"
+    keep_head: bool = False
+    keep_norms: bool = False
     epochs: int = 15
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -75,6 +81,7 @@ class TrainingConfig:
     smallest_crop_sound: float = 0.3
     painted_share: float = 0.0
     turned_share: float = 1.0
+    rendered_share: float = 0.35
     rotation_degrees: float = 15.0
     jitter: float = 0.25
     prune: float = 0.0
@@ -127,6 +134,12 @@ class TrainingConfig:
                 "say with --prune how much to remove",
             ),
             ("painted_share", 0 <= self.painted_share <= 0.4, "choose a share from 0 to 0.4"),
+            (
+                "keep_head",
+                not self.keep_head or self.init not in ("imagenet", "scratch"),
+                "name the checkpoint to go on from with --init",
+            ),
+            ("rendered_share", 0 <= self.rendered_share < 1, "choose a share from 0, below 1"),
             ("turned_share", 0 <= self.turned_share <= 1, "choose a share from 0 to 1"),
             ("validation_share", 0 < self.validation_share < 1, "choose a share between 0 and 1"),
             ("teacher_temperature", self.teacher_temperature > 0, "choose a number above 0"),

@@ -24,6 +24,8 @@ from heritage.training.augmentation import Views
 
 CLASSES = ("sound", "damaged")
 TRAIN, VALIDATION = "train", "validation"
+RENDERED = "rendered"  # the source of what was drawn
+RENDERED_CROP = 0.6  # least share of a drawn view in a crop: its damage may lie anywhere
 CACHE_LIMIT_BYTES = 2 * 2**30
 UNREADABLE_NAMED = 20
 LONGEST_HEADING = 10_000  # bytes
@@ -40,6 +42,7 @@ class Sample:
         source: Collection the photo came from; figures are also reported per source.
         group: Building, scene or frame; a group never crosses splits.
         lone: Whether nothing tells which building it shows; its group is its content then.
+        rendered: Whether it was drawn by a program. A teacher that knows photos is not asked.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Sample:
     source: str = ""
     group: str = ""
     lone: bool = False
+    rendered: bool = False
 
 
 def read_samples(data: Path) -> list[Sample]:
@@ -187,6 +191,22 @@ def read_unlabelled(folder: Path) -> list[Sample]:
     return [Sample(path, float("nan"), source="unlabelled", group=path.stem) for path in paths]
 
 
+def read_rendered(folder: Path) -> list[Sample]:
+    """Pictures that a program drew, labelled as photos are.
+
+    Those of their own validation split, if they have one, help to choose the epoch that is kept;
+    no figure and no temperature comes from them.
+
+    Raises:
+        DatasetError: As `read_samples`.
+    """
+    return [
+        replace(sample, source=RENDERED, rendered=True)
+        for sample in read_samples(folder)
+        if sample.split in (TRAIN, VALIDATION)
+    ]
+
+
 def without(held: Iterable[Sample], samples: Iterable[Sample]) -> list[Sample]:
     """`samples` but those with the bytes of one of `held`: what is held out must not be learned
     from by another way."""
@@ -209,7 +229,9 @@ def no_building_text(lone: int) -> str:
     )
 
 
-def sampling_weights(samples: Sequence[Sample], painted_share: float = 0.0) -> Tensor:
+def sampling_weights(
+    samples: Sequence[Sample], painted_share: float = 0.0, rendered_share: float = 0.0
+) -> Tensor:
     """Weights (N,) that balance the classes, and the sources within a class by the square root.
 
     A network fed sources in proportion to their size learns the big source, not the damage.
@@ -217,7 +239,22 @@ def sampling_weights(samples: Sequence[Sample], painted_share: float = 0.0) -> T
     Args:
         painted_share: Share of the sound views that become damaged ones; the classes are
             balanced as the network sees them.
+        rendered_share: Share of the views that are of drawn pictures, where there are any.
     """
+    drawn = torch.tensor([sample.rendered for sample in samples])
+    if not drawn.any():
+        return _balancing(samples, painted_share)
+    weights = torch.zeros(len(samples), dtype=torch.double)
+    for which, share, painted in (
+        (~drawn, 1 - rendered_share, painted_share),
+        (drawn, rendered_share, 0.0),
+    ):
+        part = _balancing([samples[i] for i in which.nonzero().flatten().tolist()], painted)
+        weights[which] = share * part / part.sum()
+    return weights
+
+
+def _balancing(samples: Sequence[Sample], painted_share: float) -> Tensor:
     keys = [(s.source, s.label if s.label == s.label else -1.0) for s in samples]
     counts = Counter(keys)
     mass = Counter({key: count**0.5 for key, count in counts.items()})
@@ -274,8 +311,8 @@ class PhotoCache:
             )
 
 
-class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented crops (3, S, S) uint8 with their labels () float32."""
+class TrainingPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Augmented crops (3, S, S) uint8, their labels () float32, and () bool: a teacher is asked."""
 
     def __init__(
         self,
@@ -286,15 +323,18 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor]]):
         self.samples = samples
         self.cache = cache
         self.views = views
+        crop = max(RENDERED_CROP, views.smallest_crop)
+        self._of_rendered = replace(views, smallest_crop=crop, painted_share=0.0)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         sample = self.samples[index]
         pixels = torch.from_numpy(self.cache.pixels(sample.path)).permute(2, 0, 1)
-        view, label = self.views.draw(pixels, sample.label)
-        return view, torch.tensor(label, dtype=torch.float32)
+        views = self._of_rendered if sample.rendered else self.views
+        view, label = views.draw(pixels, sample.label)
+        return view, torch.tensor(label, dtype=torch.float32), torch.tensor(not sample.rendered)
 
 
 def _read_manifest(path: Path) -> list[Sample]:

@@ -168,6 +168,8 @@ class _Run:
         self.devices = devices
         # What it started from may be gone by the time it goes on, and is not needed then.
         goes_on = devices.count == 1 and (run_dir / STATE).exists()
+        if config.keep_head and not start and not goes_on:
+            start = load_named(config.init, teacher_folder).model
         if start:
             self.model = copy.deepcopy(start).requires_grad_(True)
         else:
@@ -206,7 +208,7 @@ class _Run:
             weight_decay=config.weight_decay,
         )
         self.train, self.cache = train, cache
-        self.weights = sampling_weights(train, config.painted_share)
+        self.weights = sampling_weights(train, config.painted_share, config.rendered_share)
         # With few photos smaller batches, or an epoch would be a step or two.
         self.batch_size = min(config.batch_size, max(4, len(train) // FEWEST_STEPS))
         self.steps = max(1, len(train) // self.batch_size)
@@ -223,12 +225,12 @@ class _Run:
         # Seeding by epoch makes a resumed run draw what an unbroken one would have drawn.
         torch.manual_seed(self.devices.own_seed(self.config.seed * 100_003 + epoch))
         self.model.train()
-        for block in self.frozen:
+        for block in self._settled():
             block.eval()
         total = 0.0
-        for step, (pixels, labels) in enumerate(_readable(self._batches(epoch))):
+        for step, batch in enumerate(_readable(self._batches(epoch))):
             self._set_rate(epoch * self.steps + step)
-            loss = self._loss(pixels.to(self.device), labels.to(self.device))
+            loss = self._loss(*(part.to(self.device) for part in batch))
             told = float(self.devices.total(loss.detach())) / self.devices.count
             if not math.isfinite(told):
                 raise _diverged(self.config)
@@ -242,6 +244,13 @@ class _Run:
             listen(Step(epoch + 1, step + 1, self.steps, told))
         return total / self.steps
 
+    def _settled(self) -> list[nn.Module]:
+        """What stays in evaluation mode."""
+        if not self.config.keep_norms:
+            return self.frozen
+        norms = (nn.modules.batchnorm._BatchNorm,)
+        return [*self.frozen, *(part for part in self.model.modules() if isinstance(part, norms))]
+
     def _statistics(self) -> list[Tensor]:
         """What the batch norms that learn know of the photos: means and variances."""
         return [
@@ -251,8 +260,14 @@ class _Run:
             if module.training and buffer.is_floating_point()
         ]
 
-    def _loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Loss of this process's share; the mean over all processes is that of the batch."""
+    def _loss(self, pixels: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
+        """Loss of this process's share; the mean over all processes is that of the batch.
+
+        Args:
+            pixels: (B, 3, S, S) uint8.
+            labels: (B,), NaN where only the teacher knows.
+            asked: (B,) bool, whether the teacher is asked; else the label alone counts.
+        """
         x = normalise(pixels, self.backbone).contiguous(memory_format=torch.channels_last)
         with self.precision():
             logits, projected = self.student(x)  # (B, 1), (B, C, h, w)
@@ -260,27 +275,31 @@ class _Run:
         known = ~labels.isnan()
         # A batch may hold no labelled photo at all, and the mean of nothing is not a number.
         missed = functional.binary_cross_entropy_with_logits(
-            logits[known], labels[known], reduction="sum"
+            logits[known], labels[known], reduction="none"
         )
         count = self.devices.count
-        loss = missed * count / self.devices.total(known.sum()).clamp(min=1)
+        share = self.config.teacher_share if self.teacher else 0.0
+        missed = missed * torch.where(asked[known], 1 - share, 1.0)
+        loss = missed.sum() * count / self.devices.total(known.sum()).clamp(min=1)
         if self.teacher is None:
             return loss
+        # Shares may differ by a photo, and by how many of it the teacher is asked about.
+        weight = count / self.devices.total(asked.sum()).clamp(min=1)
+        if not asked.any():
+            return loss
+        logits, projected = logits[asked], projected[asked].float()
         with torch.no_grad(), self.precision():
-            taught = self.teacher.features(self._as_the_teacher_sees(pixels, x))
+            taught = self.teacher.features(self._as_the_teacher_sees(pixels[asked], x[asked]))
             soft = self.teacher.head(taught).float().flatten()
         heat = self.config.teacher_temperature
-        told = functional.binary_cross_entropy_with_logits(logits / heat, (soft / heat).sigmoid())
-        weight = len(labels) * count / self.batch_size  # shares may differ by a photo
-        # The student's grid may be finer or coarser than the teacher's.
-        projected = functional.adaptive_avg_pool2d(projected.float(), taught.shape[-2:])
-        alike = functional.cosine_similarity(projected, taught.float(), dim=1)  # (B, h, w)
-        share = self.config.teacher_share
-        return (
-            (1 - share) * loss
-            + weight * share * heat**2 * told
-            + weight * self.config.feature_share * (1 - alike).mean()
+        told = functional.binary_cross_entropy_with_logits(
+            logits / heat, (soft / heat).sigmoid(), reduction="sum"
         )
+        # The student's grid may be finer or coarser than the teacher's.
+        projected = functional.adaptive_avg_pool2d(projected, taught.shape[-2:])
+        alike = functional.cosine_similarity(projected, taught.float(), dim=1)  # (B, h, w)
+        unlike = (1 - alike).mean((1, 2)).sum()
+        return loss + weight * (share * heat**2 * told + self.config.feature_share * unlike)
 
     def _as_the_teacher_sees(self, pixels: Tensor, x: Tensor) -> Tensor:
         """The batch in the teacher's own size and normalisation."""
@@ -338,7 +357,7 @@ class _Run:
         side_px = (config.full_size_px if last else config.crop_side_px) or full
         return TrainingPhotos(self.train, self.cache, views(config, side_px))
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + epoch)
         sampler = WeightedRandomSampler(
             self.weights.tolist(), self.steps * self.batch_size, generator=generator
@@ -490,7 +509,7 @@ def views(config: TrainingConfig, side_px: int) -> Views:
     )
 
 
-def _readable(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def _readable(batches: Iterator[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
     """The same; a photo that a worker could not read again is told as that."""
     try:
         yield from batches

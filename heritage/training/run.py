@@ -51,6 +51,7 @@ from heritage.training.datasets import (
     Sample,
     count_by,
     no_building_text,
+    read_rendered,
     read_samples,
     read_unlabelled,
     with_validation,
@@ -90,6 +91,7 @@ def train(
     name: str = "",
     run_dir: Path | None = None,
     unlabelled: Path | None = None,
+    rendered: Path | None = None,
     restart: bool = False,
     overwrite: bool = False,
     licence: str = "",
@@ -134,6 +136,12 @@ def train(
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
         )
+    if config.backbone == CASCADE and (config.keep_head or rendered):
+        raise TrainingError(
+            "keep_head" if config.keep_head else "rendered",
+            "a cascade is not trained so",
+            "train its stage 1 so before",
+        )
     if config.prune and config.backbone == CASCADE:
         raise TrainingError("prune", "a cascade cannot be pruned", "prune its stages before")
     if devices.count > 1 and config.backbone == CASCADE:
@@ -152,11 +160,13 @@ def train(
         remove_run(run_dir, in_progress=True)
     samples = with_validation(read_samples(data), share=config.validation_share, seed=config.seed)
     if not whole and not any(run_dir.glob(f"**/{STATE}")):
-        _check_starts(config, stage_two_init)
+        _check_starts(config, stage_two_init, out)
     extra = _unlabelled(unlabelled, samples, config.backbone) if unlabelled else []
+    drawn = read_rendered(rendered) if rendered else []
     backbone = get_backbone(config.backbone)
     cache = PhotoCache(working_side_px(backbone))
-    cache.warm([*samples, *extra], on_photo(len(samples) + len(extra)))
+    learned = [*samples, *extra, *drawn]
+    cache.warm(learned, on_photo(len(learned)))
     rivals: dict[str, Predictions] = {}
     stage_two: dict[str, Any] = {}
     if config.backbone == CASCADE:
@@ -177,7 +187,7 @@ def train(
     else:
         with devices.together():
             model, history = _fit_and_prune(
-                config, samples + extra, run_dir, out, cache, devices, listen, whole
+                config, learned, run_dir, out, cache, devices, listen, whole
             )
     on_scoring()
     data_note: dict[str, Any] = {
@@ -186,6 +196,8 @@ def train(
     }
     if extra:
         data_note["unlabelled"] = len(extra)
+    if drawn:
+        data_note["rendered"] = len(drawn)
     lone = sum(sample.lone for sample in samples)
     if lone:
         data_note["without_building"] = lone
@@ -306,8 +318,17 @@ def remove_run(run_dir: Path, *, in_progress: bool = False) -> None:
             folder.rmdir()
 
 
-def _check_starts(config: TrainingConfig, stage_two_init: str) -> None:
+def _check_starts(config: TrainingConfig, stage_two_init: str, folder: Path) -> None:
     """Raises a HeritageError if what the features start from is not to be had."""
+    if config.keep_head:
+        found = load_named(config.init, folder).card
+        if found.backbone != config.backbone or found.pruned:
+            raise TrainingError(
+                found.name,
+                f"it is no whole {get_backbone(config.backbone).title}",
+                "leave out --keep-head",
+            )
+        return
     starts = {config.backbone: config.init}
     if config.backbone == CASCADE:
         starts = dict(zip(CASCADE_STAGES, (config.init, stage_two_init), strict=True))

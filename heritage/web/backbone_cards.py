@@ -201,8 +201,14 @@ def _show_card(card: ModelCard) -> None:
         _show_comparison_with_others(card)
         st.markdown("#### What it learned from")
         counts = card.data.get("photos", {}).get("train", {})
-        unlabelled = card.data.get("unlabelled", 0)
-        more = f", and {unlabelled:,} photos without labels from a teacher" if unlabelled else ""
+        more = "".join(
+            f", and {card.data[kind]:,} {words}"
+            for kind, words in (
+                ("unlabelled", "photos without labels from a teacher"),
+                ("rendered", "close-ups of walls that a program drew"),
+            )
+            if card.data.get(kind)
+        )
         sources = ", ".join(plain(source) for source in card.data.get("sources", []) if source)
         st.markdown(
             f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos"

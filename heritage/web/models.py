@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
 from heritage.logs import SHOWN_HASH
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
+from heritage.web.access import may, only_for_admins
 from heritage.web.backbone_cards import option_text, untrained_text
 
 if TYPE_CHECKING:
@@ -75,7 +77,13 @@ def show_how_to_train(name: str | None) -> None:
         "your labelled photos, or choose another backbone above.",
         icon=":material/model_training:",
     )
-    if name != CASCADE and st.button("Train it", type="primary", icon=":material/model_training:"):
+    if name != CASCADE and st.button(
+        "Train it",
+        type="primary",
+        icon=":material/model_training:",
+        disabled=not may(Role.ADMIN),
+        help=only_for_admins(),
+    ):
         st.switch_page("pages/5_Train.py")
     st.code(f"python -m heritage train DATA --backbone {name}", language="bash")
 
