@@ -111,9 +111,30 @@ def _load_pointer(
         return None
     path = folder / f"{card.name}{POINTER}"
     anew = f", or train it anew: train-pointing DATA --backbone {card.name}"
-    tensors = parse_weights(_read_checked(path, card.pointing["sha256"], anew), path.name)
+    return _pointer_of(
+        _read_checked(path, card.pointing["sha256"], anew), path.name, model, backbone
+    )
+
+
+def read_pointer(path: Path, checkpoint: Checkpoint) -> PointingHead:
+    """A head that points, from its file alone, for a checkpoint of the backbone it was made for.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror})"
+        raise CheckpointError(one_line(path.name), reason, "check the path") from None
+    return _pointer_of(data, one_line(path.name), checkpoint.model, checkpoint.backbone)
+
+
+def _pointer_of(
+    data: bytes, name: str, model: DamageClassifier, backbone: Backbone
+) -> PointingHead:
     head = PointingHead(tap_points(sequence_of(model.features, backbone), backbone)[1])
-    _fill(head, tensors, path.name)
+    _fill(head, parse_weights(data, name), name)
     return head.requires_grad_(False).eval()
 
 

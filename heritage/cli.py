@@ -141,13 +141,14 @@ def _parser() -> argparse.ArgumentParser:
     pointing.add_argument("--backbone", required=True, metavar="NAME", help="the checkpoint")
     pointing.add_argument("--weights", type=Path, default=weights_dir(), metavar="DIR")
     _add_device_option(pointing)
-    for option in ("steps", "batch_size", "seed", "workers"):
+    for option, text in POINTING_HELP.items():
+        default = getattr(PointingConfig(), option)
         pointing.add_argument(
             "--" + option.replace("_", "-"),
-            type=int,
-            default=getattr(PointingConfig(), option),
-            metavar="N",
-            help=POINTING_HELP[option],
+            type=type(default),
+            default=default,
+            metavar="FILE" if option == "init" else "N",
+            help=text,
         )
     pointing.set_defaults(run=_train_pointing)
 
@@ -209,8 +210,10 @@ def _add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 POINTING_HELP = {
+    "init": "file of a head that points to go on from, of the same backbone",
     "steps": "optimiser steps",
     "batch_size": "views per step",
+    "learning_rate": "peak rate of Adam",
     "seed": "seed of everything random",
     "workers": "processes that prepare views",
 }

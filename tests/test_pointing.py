@@ -80,6 +80,28 @@ def test_the_command_leaves_the_checkpoint_as_it_is_but_for_its_head(pointed, ca
     assert load_checkpoint("mobilenet_v2", weights).pointer is None
 
 
+def test_it_goes_on_from_a_head_of_the_same_backbone_alone(pointed, tmp_path, capsys):
+    weights, toy = Path(shutil.copytree(pointed[0], tmp_path / "weights")), pointed[1]
+    command = ["train-pointing", str(toy), "--weights", str(weights), "--batch-size", "2"]
+    of_ours = [*command, "--backbone", "mobilenet_v2"]
+    assert main([*of_ours, "--steps", "3", "--learning-rate", "0.05"]) == 0
+    first = load_checkpoint("mobilenet_v2", weights).pointer.state_dict()
+    old = tmp_path / "old.safetensors"
+    (weights / "mobilenet_v2.pointer.safetensors").rename(old)
+    assert main([*of_ours, "--steps", "1", "--learning-rate", "1e-9", "--init", str(old)]) == 0
+    found = load_checkpoint("mobilenet_v2", weights)
+    assert found.card.pointing["settings"]["init"] == "old.safetensors"
+    weight = next(key for key in first if key.endswith("weight") and first[key].dim() == 4)
+    assert torch.allclose(found.pointer.state_dict()[weight], first[weight], atol=1e-3)
+
+    save_untrained(weights, "resnet18")
+    capsys.readouterr()
+    assert main([*command, "--backbone", "resnet18", "--init", str(old)]) == 1
+    assert "the weights do not fit the backbone" in capsys.readouterr().err
+    assert main([*of_ours, "--init", str(tmp_path / "none")]) == 1
+    assert "none: it cannot be read" in capsys.readouterr().err
+
+
 def test_it_learns_where_painted_damage_is(pointed):
     _, toy = pointed
     checkpoint = load_checkpoint("mobilenet_v2", ROOT / "weights")

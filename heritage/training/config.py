@@ -177,6 +177,7 @@ class PointingConfig:
     """Settings of a run that gives a checkpoint a head that points.
 
     Attributes:
+        init: File of a head that points to go on from, of the same backbone; empty for none.
         steps: Optimiser steps.
         batch_size: Views per step.
         damaged_share: Share of views of really damaged photos, whose places are unknown.
@@ -194,6 +195,7 @@ class PointingConfig:
         workers: Processes that prepare views.
     """
 
+    init: str = ""
     steps: int = 3000
     batch_size: int = 12
     damaged_share: float = 0.25

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from heritage.cards import ModelCard, weights_dir
-from heritage.checkpoints import Checkpoint, check_writable, load_checkpoint, save_pointer
+from heritage.checkpoints import (
+    Checkpoint,
+    check_writable,
+    load_checkpoint,
+    read_pointer,
+    save_pointer,
+)
 from heritage.classifiers import normalise
 from heritage.pointing import PointingHead, sequence_of, tap_points, tapped
 from heritage.training.augmentation import Views
@@ -70,6 +76,8 @@ def train_pointing(
     folder = folder or weights_dir()
     checkpoint = load_checkpoint(name, folder, pointing=False)
     check_writable(folder)
+    if config.init:  # before the photos are read
+        read_pointer(Path(config.init), checkpoint)
     samples = [sample for sample in read_samples(data) if sample.split == TRAIN]
     check_both_classes(samples, TRAIN)
     cache = PhotoCache(2 * checkpoint.backbone.input_size_px)
@@ -77,7 +85,7 @@ def train_pointing(
     started = time.monotonic()
     head = fit_pointing(checkpoint, samples, cache, config, device=device, listen=listen)
     made = {
-        "settings": asdict(config),
+        "settings": asdict(replace(config, init=Path(config.init).name)),
         "photos": len(samples),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "command": command,
@@ -98,7 +106,10 @@ def fit_pointing(
     torch.manual_seed(config.seed)
     features = sequence_of(checkpoint.model.features, checkpoint.backbone).to(device)
     taps, depths = tap_points(features, checkpoint.backbone)
-    head = PointingHead(depths).to(device).train()
+    head = PointingHead(depths)
+    if config.init:
+        head.load_state_dict(read_pointer(Path(config.init), checkpoint).state_dict())
+    head.requires_grad_(True).to(device).train()
     averaged = torch.optim.swa_utils.AveragedModel(
         head,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay),
