@@ -73,7 +73,7 @@ BRICKS = linear(
 )  # fmt: skip
 
 
-def brick_wall(seed, rough=1.0, soot=1.0):
+def brick_wall(seed, rough=1.0, soot=1.0, bricks=BRICKS):
     """A weathered wall of hand-made bricks in English bond, in lime mortar."""
     rng = np.random.default_rng(seed)
     u = X + 5 * noise(rng, 500, 60) + 1.5 * rough * noise(rng, 70, 9)
@@ -107,7 +107,7 @@ def brick_wall(seed, rough=1.0, soot=1.0):
             face = face + 0.9 * crease[here] + 0.6 * lumps[here] + rougher * grain[here]
             face -= r.uniform(0.6, 2.4) * np.maximum(pits[here] - r.uniform(1.2, 1.9), 0)
             face -= r.uniform(0, 5) * step(crease[here], 1.5, 2.1) * (r.random() < 0.5)
-            a, b = BRICKS[r.choice(len(BRICKS), 2, replace=False)]
+            a, b = bricks[r.choice(len(bricks), 2, replace=False)]
             t = step(clouds[here] + r.normal(0, 0.8), -0.6, 1.6)
             tint = mix(a, b, t * 0.85) * speckle[here][..., None] * r.lognormal(0, 0.14)
             tint = mix(tint, linear(78, 62, 60), 0.6 * step(pits[here], 1.5, 2.3))  # cinders
