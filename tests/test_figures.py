@@ -9,7 +9,14 @@ from heritage.figures import (
     shown_percent,
 )
 from heritage.priority import PriorityRow
-from heritage.web.backbone_cards import ELSEWHERE, NOT_YET, OURS, comparison, option_text
+from heritage.web.backbone_cards import (
+    ELSEWHERE,
+    NOT_YET,
+    OURS,
+    comparison,
+    in_told_order,
+    option_text,
+)
 from heritage.web.survey_charts import damage_histogram
 
 
@@ -89,3 +96,19 @@ def test_a_checkpoint_scored_on_photos_of_its_own_is_not_put_beside_the_others_u
     ]
     told = comparison(cards)["Measured by"].tolist()
     assert told[:4] == [OURS, ELSEWHERE, OURS, NOT_YET]
+
+
+def test_the_select_box_begins_with_the_default_and_then_goes_by_what_it_tells():
+    def scored(name, split, value):
+        return card(name=name, metrics={split: {"n": 9, "balanced_accuracy": {"value": value}}})
+
+    cards = [
+        scored("default", "test_other_source", 0.7),
+        scored("weak", "test_other_source", 0.6),
+        scored("own", "validation", 0.99),
+        scored("strong", "test_other_source", 0.9),
+        card(name="untried"),
+    ]
+    names = [each.name for each in in_told_order(cards)]
+    assert names == ["default", "strong", "weak", "own", "untried"]
+    assert in_told_order([]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -451,16 +452,33 @@ def option_text(card: ModelCard) -> str:
     Where no photos of other sources were scored, the accuracy on those that were, and which.
     """
     parts = [card.title]
-    for split in (OTHER, KNOWN, VALIDATION):
-        accuracy = value_percent(card.metrics.get(split, {}), "balanced_accuracy")
-        if accuracy is not None:
-            of = "" if split == OTHER else f" ({_split(split).lower()})"
-            parts.append(f"{accuracy:.0f} %{of}")
-            break
+    split, accuracy = _told_accuracy(card)
+    if accuracy is not None:
+        of = "" if split == OTHER else f" ({_split(split).lower()})"
+        parts.append(f"{accuracy:.0f} %{of}")
     if card.speed:
         parts.append(f"{card.speed['ratio']:.2f}× time")
     parts.append(f"{file_size_mb(card):.0f} MB")
     return " · ".join(parts)
+
+
+def in_told_order(cards: Sequence[ModelCard]) -> list[ModelCard]:
+    """The one that the app begins with, then the others by the accuracy that is told of them."""
+
+    def told(card: ModelCard) -> tuple[bool, float]:
+        split, accuracy = _told_accuracy(card)
+        return split != OTHER, -(accuracy or 0.0)
+
+    return [*cards[:1], *sorted(cards[1:], key=told)]
+
+
+def _told_accuracy(card: ModelCard) -> tuple[str, float | None]:
+    """The split whose balanced accuracy, in percent, speaks for a checkpoint, and that."""
+    for split in (OTHER, KNOWN, VALIDATION):
+        accuracy = value_percent(card.metrics.get(split, {}), "balanced_accuracy")
+        if accuracy is not None:
+            return split, accuracy
+    return "", None
 
 
 def untrained_text(name: str) -> str:

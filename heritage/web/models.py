@@ -19,7 +19,7 @@ from heritage.logs import SHOWN_HASH
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
 from heritage.web.access import may, only_for_admins
-from heritage.web.backbone_cards import option_text, untrained_text
+from heritage.web.backbone_cards import in_told_order, option_text, untrained_text
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
@@ -37,8 +37,8 @@ KEPT_FOR = "1h"  # photos and answers leave the memory after that
 
 
 def choose_checkpoint() -> ModelCard | None:
-    """A select box of all trained checkpoints, as `list_cards` orders them; None without any."""
-    cards = {card.name: card for card in list_cards()}
+    """A select box of all trained checkpoints, the default first; None without any."""
+    cards = {card.name: card for card in in_told_order(list_cards())}
     if not cards:
         st.warning(
             "No checkpoint is installed. Train one with "
