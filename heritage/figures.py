@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from heritage.cards import ModelCard
 
+KNOWN, OTHER, VALIDATION = "test", "test_other_source", "validation"
 FIGURE_TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
@@ -19,9 +21,9 @@ FIGURE_TITLES = {
     "brier": "Brier score",
 }
 SPLIT_TITLES = {
-    "test_other_source": "Other sources",
-    "test": "Known sources",
-    "validation": "Validation",
+    OTHER: "Other sources",
+    KNOWN: "Known sources",
+    VALIDATION: "Validation",
     "all": "All photos",
 }
 AS_FRACTION = {"auroc", "ece", "f1", "brier"}
@@ -50,9 +52,31 @@ def chance_text(figures: dict[str, Any]) -> str:
 
 
 def value_percent(figures: dict[str, Any], name: str) -> float | None:
-    """A figure × 100 as a number, for tables that sort; None where there is none."""
+    """A figure × 100 as a number, for tables that sort; None where there is none.
+
+    With one decimal, rounded as `interval_text` does, so that page and README say the same.
+    """
     found = figures.get(name)
-    return round(100 * found["value"], 2) if isinstance(found, dict) else None
+    return float(f"{100 * found['value']:.1f}") if isinstance(found, dict) else None
+
+
+def told_accuracy(card: ModelCard) -> tuple[str, float | None]:
+    """The split whose balanced accuracy, in percent, speaks for a checkpoint, and that."""
+    for split in (OTHER, KNOWN, VALIDATION):
+        accuracy = value_percent(card.metrics.get(split, {}), "balanced_accuracy")
+        if accuracy is not None:
+            return split, accuracy
+    return "", None
+
+
+def in_told_order(cards: Sequence[ModelCard]) -> list[ModelCard]:
+    """The one that the app begins with, then the others by the accuracy that is told of them."""
+
+    def told(card: ModelCard) -> tuple[bool, float]:
+        split, accuracy = told_accuracy(card)
+        return split != OTHER, -(accuracy or 0.0)
+
+    return [*cards[:1], *sorted(cards[1:], key=told)]
 
 
 def counted(count: int, noun: str = "photo") -> str:
@@ -147,8 +171,7 @@ def figures_table(cards: list[ModelCard]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for card in cards:
-        known = card.metrics.get("test", {})
-        other = card.metrics.get("test_other_source", {})
+        known, other = card.metrics.get(KNOWN, {}), card.metrics.get(OTHER, {})
         per_source = other.get("sources", {})
         cells = [
             card.title,
@@ -166,8 +189,8 @@ def figures_table(cards: list[ModelCard]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if cards:
-        known_n = cards[0].metrics.get("test", {}).get("n", 0)
-        other = cards[0].metrics.get("test_other_source", {})
+        known_n = cards[0].metrics.get(KNOWN, {}).get("n", 0)
+        other = cards[0].metrics.get(OTHER, {})
         per_source = other.get("sources", {})
         parts = ", ".join(
             f"{name} n = {per_source.get(name, {}).get('n', 0)}" for name in README_SOURCES

@@ -12,6 +12,7 @@ from heritage.cards import list_cards  # noqa: E402
 from heritage.figures import (  # noqa: E402
     README_SOURCES,
     figures_table,
+    in_told_order,
     localisation_tables,
     replace_figures,
 )
@@ -24,7 +25,7 @@ def main() -> int:
     # A checkpoint of one's own lies there too, and was not scored on these photos.
     cards = [
         card
-        for card in list_cards(ROOT / "weights")
+        for card in in_told_order(list_cards(ROOT / "weights"))
         if card.metrics.get("test_other_source", {}).get("sources", {}).keys() >= {*README_SOURCES}
     ]
     stale = 0

@@ -3,10 +3,13 @@ import pytest
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
 from heritage.figures import (
+    in_told_order,
+    interval_text,
     localisation_rows,
     localisation_tables,
     percent_text,
     shown_percent,
+    value_percent,
 )
 from heritage.priority import PriorityRow
 from heritage.web.backbone_cards import (
@@ -14,7 +17,6 @@ from heritage.web.backbone_cards import (
     NOT_YET,
     OURS,
     comparison,
-    in_told_order,
     option_text,
 )
 from heritage.web.survey_charts import damage_histogram
@@ -112,3 +114,10 @@ def test_the_select_box_begins_with_the_default_and_then_goes_by_what_it_tells()
     names = [each.name for each in in_told_order(cards)]
     assert names == ["default", "strong", "weak", "own", "untried"]
     assert in_told_order([]) == []
+
+
+@pytest.mark.parametrize("value", [0.7565, 0.0005, 0.9995, 0.12345, 1.0])
+def test_a_page_rounds_as_the_readme_does(value):
+    figures = {"balanced_accuracy": figure(value)}
+    told = interval_text(figures, "balanced_accuracy").split(" %")[0]
+    assert f"{value_percent(figures, 'balanced_accuracy'):.1f}" == told

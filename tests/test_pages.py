@@ -21,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 from heritage.access import AUDIT
 from heritage.bands import BandThresholds
 from heritage.cards import list_cards
-from heritage.figures import p_text, percent_text, size_text
+from heritage.figures import in_told_order, p_text, percent_text, size_text
 from heritage.inspection import Inspection, found_in
 from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.photos import open_photo
@@ -270,7 +270,7 @@ def test_backbones_lists_every_checkpoint_with_its_card():
     app = page("pages/4_Backbones.py")
     assert not app.exception
     table = app.dataframe[0].value
-    ours = [card.title for card in list_cards()]
+    ours = [card.title for card in in_told_order(list_cards())]
     assert list(table["Backbone"]) == ours + [f"Published: {f.model}" for f in PUBLISHED]
     assert set(table["Measured by"][: len(ours)]) == {"Heritage"}
     assert all("on its own photos" in source for source in table["Measured by"][len(ours) :])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,12 +12,17 @@ from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import ModelCard, file_size_mb, list_cards
 from heritage.figures import (
     FIGURE_TITLES,
+    KNOWN,
+    OTHER,
     SPLIT_TITLES,
+    VALIDATION,
     chance_text,
+    in_told_order,
     interval_text,
     localisation_rows,
     p_text,
     shown_percent,
+    told_accuracy,
     value_percent,
 )
 from heritage.studies import PUBLISHED
@@ -33,7 +37,6 @@ from heritage.web.frame import plain
 
 OURS, ELSEWHERE = "Heritage", "Heritage, on other photos"
 NOT_YET = "not measured on held-out photos"
-KNOWN, OTHER, VALIDATION = "test", "test_other_source", "validation"
 
 
 def show_backbones() -> None:
@@ -44,7 +47,7 @@ def show_backbones() -> None:
         "share no building with those it learned from. **Other sources** counts most: no photo it "
         "learned from comes from the same collection, as yours do not either."
     )
-    cards = list_cards()
+    cards = in_told_order(list_cards())
     if cards:
         _show_comparison(cards)
         _show_trade_off(cards)
@@ -452,7 +455,7 @@ def option_text(card: ModelCard) -> str:
     Where no photos of other sources were scored, the accuracy on those that were, and which.
     """
     parts = [card.title]
-    split, accuracy = _told_accuracy(card)
+    split, accuracy = told_accuracy(card)
     if accuracy is not None:
         of = "" if split == OTHER else f" ({_split(split).lower()})"
         parts.append(f"{accuracy:.0f} %{of}")
@@ -460,25 +463,6 @@ def option_text(card: ModelCard) -> str:
         parts.append(f"{card.speed['ratio']:.2f}× time")
     parts.append(f"{file_size_mb(card):.0f} MB")
     return " · ".join(parts)
-
-
-def in_told_order(cards: Sequence[ModelCard]) -> list[ModelCard]:
-    """The one that the app begins with, then the others by the accuracy that is told of them."""
-
-    def told(card: ModelCard) -> tuple[bool, float]:
-        split, accuracy = _told_accuracy(card)
-        return split != OTHER, -(accuracy or 0.0)
-
-    return [*cards[:1], *sorted(cards[1:], key=told)]
-
-
-def _told_accuracy(card: ModelCard) -> tuple[str, float | None]:
-    """The split whose balanced accuracy, in percent, speaks for a checkpoint, and that."""
-    for split in (OTHER, KNOWN, VALIDATION):
-        accuracy = value_percent(card.metrics.get(split, {}), "balanced_accuracy")
-        if accuracy is not None:
-            return split, accuracy
-    return "", None
 
 
 def untrained_text(name: str) -> str:

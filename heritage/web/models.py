@@ -15,11 +15,12 @@ import streamlit as st
 from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
+from heritage.figures import in_told_order
 from heritage.logs import SHOWN_HASH
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
 from heritage.web.access import may, only_for_admins
-from heritage.web.backbone_cards import in_told_order, option_text, untrained_text
+from heritage.web.backbone_cards import option_text, untrained_text
 
 if TYPE_CHECKING:
     from heritage.inspection import Inspection, Inspector
