@@ -83,9 +83,8 @@ def test_a_stopped_job_keeps_its_epochs_and_goes_on_from_there(toy_data):
 def test_a_job_outlives_whoever_started_it(toy_data, tmp_path):
     code = (
         "from heritage.training import jobs, config;"
-        f"jobs.start(config.TrainingConfig(**{json.dumps(jobs.asdict(TINY))}.copy()"
-        f" | dict(half_precision=True)), {str(toy_data)!r}, 'orphan')"
-    ).replace("true", "True")
+        f"jobs.start(config.TrainingConfig(**{jobs.asdict(TINY)!r}), {str(toy_data)!r}, 'orphan')"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=jobs.ROOT)
     (job,) = jobs.list_jobs()
     wait_until(lambda: job.status() != "running")
