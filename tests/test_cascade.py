@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from helpers import crack_photo, labelled_folder, save_untrained
 
 from heritage import Inspector
 from heritage.backbones import get_backbone
+from heritage.cards import read_card
 from heritage.cascade import CascadeFeatures, jet, overlaid
-from heritage.checkpoints import load_checkpoint
+from heritage.checkpoints import load_checkpoint, update_card
 from heritage.classifiers import build_classifier, normalise
 from heritage.errors import DatasetError, TrainingError
 from heritage.exports import inspection_json
@@ -22,6 +25,10 @@ from heritage.training.config import EpochRecord, Step, TrainingConfig
 from heritage.training.datasets import PhotoCache
 from heritage.training.evaluation import Predictions
 from heritage.training.run import train
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import compare_cascade
 
 QUICK = TrainingConfig(
     backbone="cascade", init="scratch", epochs=1, crop_side_px=64, batch_size=8, workers=0,
@@ -286,6 +293,33 @@ def test_the_paired_test_counts_only_photos_on_which_the_two_differ():
     found = paired_test(answers(ours, one), answers(theirs, one))
     assert found == counts | {"p_by_building": 1.0}, "of one building nothing can be told"
     assert paired_test(answers(range(5)), answers(range(5)))["p"] == 1.0
+
+
+def test_the_script_compares_a_cascade_anew_as_its_training_did(
+    made, tmp_path, monkeypatch, capsys
+):
+    folder, card = made
+    weights = shutil.copytree(folder / "weights", tmp_path / "weights")
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights))
+    update_card(replace(card, comparison={}), ["comparison"], weights)
+
+    def compared(data, *options):
+        runs = ["--runs", str(tmp_path / "runs")]
+        monkeypatch.setattr(sys, "argv", ["compare_cascade.py", str(data), *runs, *options])
+        return compare_cascade.main()
+
+    other = labelled_folder(tmp_path / "other", per_class=3, size=(120, 96))
+    assert compared(other) == 1
+    assert "has learned from other photos" in capsys.readouterr().err
+    assert compared(folder / "data", "--backbone", "mobilenet_v3_large") == 1
+    assert "no trained cascade" in capsys.readouterr().err
+    assert read_card(weights / "cascade.json").comparison == {}, (
+        "what cannot be done changes nothing"
+    )
+    assert compared(folder / "data") == 0
+    assert read_card(weights / "cascade.json").comparison == card.comparison
+    assert "stage 1 alone (mobilenet_v3_large), test:" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
 
 
 def test_without_photos_held_out_nothing_is_trained_only_to_be_compared(made, tmp_path):

@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, get_backbone
 from heritage.cascade import CascadeFeatures, overlaid
-from heritage.checkpoints import load_checkpoint, load_features
+from heritage.checkpoints import Checkpoint, load_checkpoint, load_features
 from heritage.classifiers import DamageClassifier, build_classifier, normalise
 from heritage.errors import DatasetError, TrainingError
 from heritage.heatmaps import grad_cam
@@ -42,7 +42,8 @@ from heritage.training.evaluation import Predictions, predict
 from heritage.training.fitting import fit
 
 FOLDS = 3
-STAGES_TWO = ("out-of-fold", "leaky", "plain")
+OUT_OF_FOLD = "out-of-fold"
+STAGES_TWO = (OUT_OF_FOLD, "leaky", "plain")
 LEAKY = "a cascade trained on leaky maps"
 START = "start"
 PARTS = (START, *(f"fold-{fold}" for fold in range(FOLDS)), *STAGES_TWO)  # folders within a run
@@ -168,11 +169,7 @@ def train_cascade(
     Raises:
         HeritageError: A checkpoint or the data cannot be used.
     """
-    checkpoint = load_checkpoint(first, folder)
-    if checkpoint.card.backbone != CASCADE_STAGES[0] or checkpoint.card.pruned:
-        raise TrainingError(
-            first, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
-        )
+    checkpoint = _stage_one(first, folder)
     reader = checkpoint.model
     settings = _second_settings(config, second_start, second_epochs)
     if second_start not in ("imagenet", "scratch"):
@@ -181,42 +178,126 @@ def train_cascade(
     leak_free = OverlaidPhotos(
         cache,
         lambda path: readers.get(fold_of.get(path, -1), reader),
-        run_dir / OVERLAYS / "out-of-fold",
+        run_dir / OVERLAYS / OUT_OF_FOLD,
     )
-    leaky = OverlaidPhotos(cache, lambda path: reader, run_dir / OVERLAYS / "leaky")
     labelled = [sample for sample in samples if sample.label == sample.label]
-    unlabelled = len(labelled) < len(samples)
-    trained = {}
+    begun = _first_epochs(config, unlabelled=len(labelled) < len(samples))
+    second, history = _fit_second(
+        settings,
+        labelled,
+        run_dir / OUT_OF_FOLD,
+        photos=leak_free,
+        checkpoint=checkpoint,
+        folder=folder,
+        devices=devices,
+        listen=_later(listen, begun),
+    )
+    rivals = train_rivals(
+        settings,
+        labelled,
+        run_dir,
+        first=first,
+        folder=folder,
+        cache=cache,
+        devices=devices,
+        listen=_later(listen, begun + second_epochs),
+    )
+    return CascadeRun(_joined(reader, second), history, settings, rivals)
+
+
+def train_rivals(
+    settings: TrainingConfig,
+    samples: list[Sample],
+    run_dir: Path,
+    *,
+    first: str,
+    folder: Path,
+    cache: PhotoCache,
+    devices: Devices = ALONE,
+    listen: Listener = lambda event: None,
+) -> dict[str, Predictions]:
+    """Trains what a cascade has to be compared with, and asks it about the photos held out.
+
+    Args:
+        settings: Those of the cascade's stage 2.
+        samples: Photos with labels, as the cascade learned from; with none held out, nothing is
+            trained.
+        run_dir: Where the runs in progress are kept, each going on after a stop.
+        first: Checkpoint in `folder` that is the cascade's stage 1.
+        folder: Where checkpoints are.
+        cache: The photos.
+        devices: Where the arithmetic is done; one process.
+        listen: Told of every batch and epoch.
+
+    Returns:
+        What stage 1 alone, the same stage 2 on plain photos, and a cascade whose stage 2 learned
+        from maps of photos that stage 1 knew say of the photos held out.
+
+    Raises:
+        HeritageError: A checkpoint or the data cannot be used.
+    """
     held_out = _held_out(samples)
-    stages = dict(zip(STAGES_TWO, (leak_free, leaky, cache), strict=True))
-    if not held_out:  # there is nothing to compare them on
-        stages = {STAGES_TWO[0]: leak_free}
-    for number, (name, photos) in enumerate(stages.items()):
-        # A forked worker could not make them on a GPU once gradients have been taken.
-        photos.warm(labelled)
-        trained[name] = fit(
-            settings,
-            labelled,
-            run_dir / name,
-            teacher_folder=folder,
-            listen=_later(listen, _first_epochs(config, unlabelled) + number * second_epochs),
-            cache=photos,
-            devices=devices,
-            made_with=checkpoint.card.sha256,
-        )
-    second, history = trained["out-of-fold"]
-    model = _joined(reader, second)
     if not held_out:
-        return CascadeRun(model, history, settings, {})
-    rivals = {
+        return {}
+    checkpoint = _stage_one(first, folder)
+    reader = checkpoint.model
+    leaky = OverlaidPhotos(cache, lambda path: reader, run_dir / OVERLAYS / "leaky")
+    seconds = {
+        name: _fit_second(
+            settings,
+            samples,
+            run_dir / name,
+            photos=photos,
+            checkpoint=checkpoint,
+            folder=folder,
+            devices=devices,
+            listen=_later(listen, number * settings.epochs),
+        )[0]
+        for number, (name, photos) in enumerate({"leaky": leaky, "plain": cache}.items())
+    }
+    return {
         title: predict(rival, get_backbone(backbone), held_out, cache)
         for title, rival, backbone in (
             (f"stage 1 alone ({first})", reader, CASCADE_STAGES[0]),
-            ("the same ResNet on plain photos", trained["plain"][0], CASCADE_STAGES[1]),
-            (LEAKY, _joined(reader, trained["leaky"][0]), CASCADE),
+            ("the same ResNet on plain photos", seconds["plain"], CASCADE_STAGES[1]),
+            (LEAKY, _joined(reader, seconds["leaky"]), CASCADE),
         )
     }
-    return CascadeRun(model, history, settings, rivals)
+
+
+def _stage_one(name: str, folder: Path) -> Checkpoint:
+    checkpoint = load_checkpoint(name, folder)
+    if checkpoint.card.backbone != CASCADE_STAGES[0] or checkpoint.card.pruned:
+        raise TrainingError(
+            name, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
+        )
+    return checkpoint
+
+
+def _fit_second(
+    settings: TrainingConfig,
+    labelled: list[Sample],
+    run_dir: Path,
+    *,
+    photos: PhotoCache,
+    checkpoint: Checkpoint,
+    folder: Path,
+    devices: Devices,
+    listen: Listener,
+) -> tuple[DamageClassifier, list[EpochRecord]]:
+    """A stage 2 on `photos`; `checkpoint` is the stage 1 whose heat may lie over them."""
+    # A forked worker could not make them on a GPU once gradients have been taken.
+    photos.warm(labelled)
+    return fit(
+        settings,
+        labelled,
+        run_dir,
+        teacher_folder=folder,
+        listen=listen,
+        cache=photos,
+        devices=devices,
+        made_with=checkpoint.card.sha256,
+    )
 
 
 def _held_out(samples: list[Sample]) -> list[Sample]:

@@ -1,0 +1,115 @@
+"""Compares a cascade with its rivals, which are trained for that and not kept.
+
+    python scripts/compare_cascade.py DATA [--backbone cascade] [--runs FOLDER]
+
+`train` does the same for a new cascade. Here its stage 1 alone, its stage 2 on plain photos and a
+cascade on leaky maps are made with the settings in the card, and the paired tests go into the card.
+DATA are the photos that the cascade has learned from. Takes about two hours on two slow cores; it
+can be stopped at any time, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from heritage.backbones import CASCADE, CASCADE_STAGES  # noqa: E402
+from heritage.cards import ModelCard, weights_dir  # noqa: E402
+from heritage.checkpoints import check_writable, load_checkpoint, update_card  # noqa: E402
+from heritage.errors import DatasetError, HeritageError, TrainingError  # noqa: E402
+from heritage.inputs import working_side_px  # noqa: E402
+from heritage.terminal import progress_bar  # noqa: E402
+from heritage.training.cascade import compare, train_rivals  # noqa: E402
+from heritage.training.config import EpochRecord, Step, TrainingConfig  # noqa: E402
+from heritage.training.datasets import PhotoCache, count_by, read_samples  # noqa: E402
+from heritage.training.run import remove_run  # noqa: E402
+
+
+def main() -> int:
+    """Returns 0, or 1 with the reason on stderr if it cannot be compared."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone", default=CASCADE, help="the cascade's checkpoint")
+    parser.add_argument("--stage-one", default=CASCADE_STAGES[0], help="checkpoint it was made of")
+    parser.add_argument("--runs", type=Path, help="by default runs/NAME-rivals")
+    given = parser.parse_args()
+    runs = given.runs or ROOT / "runs" / f"{given.backbone}-rivals"
+    try:
+        card = rescored(given.backbone, given.data, runs, first=given.stage_one)
+    except HeritageError as error:
+        print(f"compare_cascade: {error}", file=sys.stderr)
+        return 1
+    for other, splits in card.comparison.items():
+        for split, found in splits.items():
+            print(
+                f"{other}, {split}: {found['only_this_right']} : {found['only_other_right']} of "
+                f"{found['n']}, p = {found['p']}, by building {found['p_by_building']}"
+            )
+    return 0
+
+
+def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
+    """The card of the cascade `name`, its paired tests made anew from `data`.
+
+    Raises:
+        HeritageError: It is no cascade, `data` are not the photos it learned from, or hold none
+            aside.
+    """
+    folder = weights_dir()
+    check_writable(folder)
+    checkpoint = load_checkpoint(name, folder)
+    card = checkpoint.card
+    settings = stage_two(card, folder)
+    samples = [sample for sample in read_samples(data) if sample.label == sample.label]
+    if count_by(samples) != card.data.get("photos"):
+        raise DatasetError(
+            data.name, f"{name} has learned from other photos", "name the folder it was trained on"
+        )
+    cache = PhotoCache(working_side_px(checkpoint.backbone))
+    with progress_bar() as progress:
+        reading = progress.add_task("reading photos", total=len(samples))
+        cache.warm(samples, lambda: progress.advance(reading))
+        fitting = progress.add_task("training", total=None, visible=False)
+
+        def listen(event: Step | EpochRecord) -> None:
+            if isinstance(event, Step):
+                progress.update(
+                    fitting,
+                    visible=True,
+                    total=2 * settings.epochs * event.steps,
+                    completed=(event.epoch - 1) * event.steps + event.step,
+                    description=f"epoch {event.epoch}/{2 * settings.epochs}",
+                )
+
+        rivals = train_rivals(
+            settings, samples, runs, first=first, folder=folder, cache=cache, listen=listen
+        )
+        found = compare(checkpoint.model, rivals, samples, cache)
+    card = update_card(replace(card, comparison=found), ["comparison"], folder)
+    remove_run(runs)
+    return card
+
+
+def stage_two(card: ModelCard, folder: Path) -> TrainingConfig:
+    """How the stage 2 of a cascade was trained, by its card.
+
+    Raises:
+        TrainingError: It is no cascade's card.
+    """
+    told = card.training.get("stage_two")
+    if card.backbone != CASCADE or not told:
+        raise TrainingError(card.name, "it is no trained cascade", "choose another --backbone")
+    known = {field.name for field in fields(TrainingConfig)}
+    settings = TrainingConfig(**{key: value for key, value in told.items() if key in known})
+    if settings.init in ("imagenet", "scratch"):
+        return settings
+    return replace(settings, init=str(folder / settings.init))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
