@@ -616,8 +616,7 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
     for name in names:
         try:
             with progress_bar(disable=not sys.stderr.isatty()) as progress:
-                # Each photo is asked as filed and turned.
-                scoring = progress.add_task(f"scoring {name}", total=2 * len(photos.held_out))
+                scoring = progress.add_task(f"scoring {name}", total=photos.answers)
                 card = evaluate(
                     name,
                     photos,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import crack_photo, labelled_folder, wait_until
+from helpers import crack_photo, labelled_folder, save_untrained, wait_until
 
 from heritage.cards import read_card
 from heritage.checkpoints import load_checkpoint
@@ -68,6 +68,22 @@ def test_two_processes_learn_what_one_learns(learned, tmp_path):
     photos = [open_photo(crack_photo(cracked=cracked, seed=2000)) for cracked in (True, False)]
     cracked, sound = [inspector.inspect(photo).damage_percent for photo in photos]
     assert cracked > 50 > sound
+
+
+def test_a_process_whose_share_is_drawn_alone_keeps_step_with_the_other(tmp_path):
+    data = labelled_folder(tmp_path / "toy", per_class=8)
+    drawn = labelled_folder(tmp_path / "drawn", per_class=8, first_seed=100)
+    lines = [
+        f"{path.relative_to(drawn)},{path.parts[-3]},{path.parent.name}"
+        for path in sorted(drawn.rglob("*.jpg"))
+    ]
+    (drawn / "manifest.csv").write_text("\n".join(["path,label,group", *lines]))
+    save_untrained(tmp_path / "out")
+    # Of two pictures in a share, both are drawn four times out of five.
+    more = ("--teacher=mobilenet_v2", f"--rendered={drawn}", "--rendered-share=0.9")
+    ended = launched(*train(data, tmp_path), *more, "--batch-size=4", "--epochs=1")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert read_card(tmp_path / "out" / "walls.json").data["rendered"] == 16
 
 
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on_to_the_same_checkpoint(

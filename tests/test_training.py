@@ -634,9 +634,16 @@ def test_photos_are_read_once_for_all_checkpoints(toy_data, weights_dir):
     alone = evaluate("mobilenet_v2", toy_data, weights_dir)
     photos, answers = LabelledPhotos(toy_data), []
     evaluate("mobilenet_v2", photos, weights_dir, on_answers=answers.append)
-    assert sum(answers) == 2 * len(photos.held_out), "each as filed, and turned"
+    assert sum(answers) == photos.answers == 2 * len(photos.held_out), "each as filed, and turned"
     shutil.rmtree(toy_data)
     assert evaluate("mobilenet_v2", photos, weights_dir).metrics == alone.metrics
+
+
+def test_photos_of_one_class_are_asked_about_once(toy_data, weights_dir):
+    shutil.rmtree(toy_data / "sound")
+    photos, answers = LabelledPhotos(toy_data), []
+    evaluate("mobilenet_v2", photos, weights_dir, on_answers=answers.append)
+    assert sum(answers) == photos.answers == len(photos.held_out)
 
 
 def test_a_checkpoint_of_the_same_name_is_not_overwritten_unasked(toy_data, tmp_path):

@@ -66,7 +66,6 @@ def predict(
     cache: PhotoCache | TurnedPhotos,
     *,
     batch_size: int = 32,
-    on_batch: Callable[[int], None] = lambda n: None,
 ) -> Predictions:
     """Damage logits of whole photos by a network in PyTorch; see `answered`."""
     was_training, device = model.training, next(model.parameters()).device
@@ -74,12 +73,7 @@ def predict(
     try:
         with torch.no_grad():
             return answered(
-                lambda x: model(x.to(device)),
-                backbone,
-                samples,
-                cache,
-                batch_size=batch_size,
-                on_batch=on_batch,
+                lambda x: model(x.to(device)), backbone, samples, cache, batch_size=batch_size
             )
     finally:
         model.train(was_training)
@@ -98,6 +92,7 @@ def answered(
 
     Args:
         logits_of: From normalised RGB (B, 3, H, W) to B logits.
+        on_batch: Told how many photos more have been answered.
     """
     logits = np.zeros(len(samples))
     waiting: dict[tuple[int, ...], list[tuple[int, torch.Tensor]]] = defaultdict(list)

@@ -285,8 +285,8 @@ class _Run:
             return loss
         # Shares may differ by a photo, and by how many of it the teacher is asked about.
         weight = count / self.devices.total(asked.sum()).clamp(min=1)
-        if not asked.any():
-            return loss
+        if not asked.any():  # in this process: the others wait for its gradients all the same
+            return loss + 0 * projected.sum()
         logits, projected = logits[asked], projected[asked].float()
         with torch.no_grad(), self.precision():
             taught = self.teacher.features(self._as_the_teacher_sees(pixels[asked], x[asked]))

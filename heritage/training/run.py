@@ -380,10 +380,15 @@ def score(
     for split, found in predictions.items():
         metrics[split] = report(found, temperature, card.threshold)
         metrics[split]["worst"] = _worst(of_split[split], found, temperature, card.threshold)
-        if len(set(found.labels)) == 2:
+        if _also_turned(of_split[split]):
             turned = said(of_split[split], TurnedPhotos(cache))
             metrics[split]["turned"] = headline(turned, temperature, card.threshold)
     return replace(card, temperature=temperature, unsure=unsure, metrics=metrics)
+
+
+def _also_turned(samples: list[Sample]) -> bool:
+    """Whether photos of a split are also asked about turned: of one class that tells nothing."""
+    return len({sample.label for sample in samples}) == 2
 
 
 def _worst(
@@ -424,6 +429,14 @@ class LabelledPhotos:
             self.samples = [replace(sample, split="all") for sample in self.samples]
         self.held_out = [sample for sample in self.samples if sample.split != TRAIN]
         self._caches: dict[int, PhotoCache] = {}
+
+    @property
+    def answers(self) -> int:
+        """How many answers `score` asks for, of photos as filed and turned."""
+        of_split: dict[str, list[Sample]] = {}
+        for sample in self.held_out:
+            of_split.setdefault(sample.split, []).append(sample)
+        return sum(len(photos) * (1 + _also_turned(photos)) for photos in of_split.values())
 
     def decoded(
         self, backbone: Backbone, on_photo: Callable[[int], Callable[[], None]]
