@@ -34,6 +34,8 @@ bench: .venv/installed-dev ## Print speed ratios against pytorch-grad-cam and To
 evaluate: .venv/installed ## Score the checkpoints in weights/ on DATA=folder and rewrite their figures
 	@test -n "$(DATA)" || { echo "name the labelled photos: make evaluate DATA=folder"; exit 2; }
 	$(BIN)/python -m heritage evaluate "$(DATA)" --update-cards --heat-maps 60 --speed
+	@# Where DATA are the photos that the cascade has learned from; else it says so (status 3).
+	$(BIN)/python scripts/compare_cascade.py "$(DATA)" || test $$? = 3
 	@# How well cracks are found, where DATA holds photos with masks.
 	test ! -f "$(DATA)/localisation/manifest.csv" || $(BIN)/python -m benchmarks.localisation "$(DATA)" --update-cards
 	$(BIN)/python scripts/write_figures.py

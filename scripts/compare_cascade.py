@@ -29,9 +29,15 @@ from heritage.training.config import EpochRecord, Step, TrainingConfig  # noqa: 
 from heritage.training.datasets import PhotoCache, count_by, read_samples  # noqa: E402
 from heritage.training.run import remove_run  # noqa: E402
 
+OTHER_PHOTOS = 3
+
+
+class OtherPhotosError(DatasetError):
+    """The photos are not those that the cascade has learned from."""
+
 
 def main() -> int:
-    """Returns 0, or 1 with the reason on stderr if it cannot be compared."""
+    """Returns 0; with the reason on stderr, 3 if DATA are other photos, 1 if all else is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default=CASCADE, help="the cascade's checkpoint")
@@ -43,7 +49,7 @@ def main() -> int:
         card = rescored(given.backbone, given.data, runs, first=given.stage_one)
     except HeritageError as error:
         print(f"compare_cascade: {error}", file=sys.stderr)
-        return 1
+        return OTHER_PHOTOS if isinstance(error, OtherPhotosError) else 1
     for other, splits in card.comparison.items():
         for split, found in splits.items():
             print(
@@ -67,7 +73,7 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     settings = stage_two(card, folder)
     samples = [sample for sample in read_samples(data) if sample.label == sample.label]
     if count_by(samples) != card.data.get("photos"):
-        raise DatasetError(
+        raise OtherPhotosError(
             data.name, f"{name} has learned from other photos", "name the folder it was trained on"
         )
     cache = PhotoCache(working_side_px(checkpoint.backbone))
