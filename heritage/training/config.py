@@ -32,9 +32,9 @@ class TrainingConfig:
         learning_rate: Adam's peak rate for the features.
         head_rate_factor: The head starts untrained and learns this many times faster.
         prune: Share of the parameters to remove after training, whole channels at a time.
-        prune_epochs: Epochs of fine-tuning after that.
-        prune_of: Checkpoint that is pruned as it is, instead of one that is trained first. It is
-            the teacher of the fine-tuning, where no other is named.
+        prune_epochs: Epochs of fine-tuning after that. Where no teacher is named, this is the
+            network as it was before, and its answers count in place of the labels.
+        prune_of: Checkpoint that is pruned as it is, instead of one that is trained first.
         teacher: Checkpoint name or path whose logits and feature map the student also learns.
         teacher_share: Weight of the teacher's soft labels against the true ones.
         feature_share: Weight of the teacher's feature map.

@@ -75,6 +75,7 @@ def fit(
     cache: PhotoCache | None = None,
     devices: Devices = ALONE,
     start: DamageClassifier | None = None,
+    teacher: DamageClassifier | None = None,
     made_with: str = "",
 ) -> tuple[DamageClassifier, list[EpochRecord]]:
     """Trains on the `train` samples and keeps the epoch with the least validation loss.
@@ -89,6 +90,7 @@ def fit(
         devices: Where the arithmetic is done, and by how many processes. Each of them calls this
             with the same arguments and returns the same; the main one alone writes to `run_dir`.
         start: The model to go on from, in place of `config.init`.
+        teacher: Of the same backbone, in place of the one that `config.teacher` names.
         made_with: What else decides the photos; a run is not resumed with another.
 
     Returns:
@@ -105,7 +107,7 @@ def fit(
     validation = [s for s in samples if s.split == VALIDATION]
     labelled = any(sample.label == sample.label for sample in train)
     torch.manual_seed(config.seed)
-    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, devices, start)
+    run = _Run(config, backbone, train, cache, run_dir, teacher_folder, devices, start, teacher)
     photos = _fingerprint(samples) + made_with
     if len(set(devices.gather(photos))) > 1:
         raise TrainingError(
@@ -163,6 +165,7 @@ class _Run:
         teacher_folder: Path,
         devices: Devices,
         start: DamageClassifier | None,
+        teacher: DamageClassifier | None,
     ) -> None:
         self.config, self.backbone, self.run_dir = config, backbone, run_dir
         self.devices = devices
@@ -186,14 +189,14 @@ class _Run:
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=_growing_average(config.ema_decay), use_buffers=True
         )
-        teacher = load_named(config.teacher, teacher_folder) if config.teacher else None
-        self.teacher = teacher.model.to(self.device) if teacher else None
-        if self.teacher:
-            self.teacher.to(memory_format=torch.channels_last)
-        self.teacher_backbone = teacher.backbone if teacher else backbone
+        self.teacher, self.teacher_backbone = copy.deepcopy(teacher), backbone
+        if config.teacher and not teacher:
+            named = load_named(config.teacher, teacher_folder)
+            self.teacher, self.teacher_backbone = named.model, named.backbone
         self.projection: nn.Module = nn.Identity()
-        if teacher:
-            self.projection = nn.Conv2d(self.model.channels, teacher.model.channels, 1)
+        if self.teacher:
+            self.teacher.to(self.device).to(memory_format=torch.channels_last)
+            self.projection = nn.Conv2d(self.model.channels, self.teacher.channels, 1)
         self.projection.to(self.device)
         self.frozen = list(self.model.features.children())[: config.frozen_blocks]
         for block in self.frozen:

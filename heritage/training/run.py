@@ -131,7 +131,7 @@ def train(
     if not mine:
         check_free(name, out)
     if config.prune_of and not config.teacher:
-        config = replace(config, teacher=config.prune_of)
+        config = replace(config, teacher=config.prune_of, teacher_share=1.0)
     if unlabelled and not config.teacher:
         raise TrainingError(
             unlabelled.name, "only a teacher can label these photos", "name one with --teacher"
@@ -264,8 +264,11 @@ def _fit_and_prune(
     if not config.prune:
         return model, history
     done = len(history)
+    tuning = replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0)
+    if not config.teacher:  # labels of few photos would unlearn what it knows of others
+        tuning = replace(tuning, teacher_share=1.0)
     model, more = fit(
-        replace(config, epochs=config.prune_epochs, head_rate_factor=1.0, frozen_blocks=0),
+        tuning,
         samples,
         run_dir / PRUNED,
         teacher_folder=out,
@@ -273,6 +276,7 @@ def _fit_and_prune(
         cache=cache,
         devices=devices,
         start=pruned(model, config.prune),
+        teacher=None if config.teacher else model,
         made_with=made_with,
     )
     return model, history + [replace(record, epoch=record.epoch + done) for record in more]
