@@ -14,6 +14,7 @@ from heritage.backbones import BACKBONES, get_backbone
 from heritage.errors import BackboneError, CheckpointError, one_line
 
 CARD_VERSION = 1
+WEIGHTS = ".safetensors"
 LONGEST_NAME = 100
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 DEVICES = {
@@ -112,7 +113,7 @@ def list_cards(folder: Path | None = None) -> list[ModelCard]:
     cards = []
     for path in sorted((folder or weights_dir()).glob("*.json")):
         with suppress(CheckpointError):
-            if path.with_suffix(".safetensors").exists():
+            if path.with_suffix(WEIGHTS).exists():
                 check_name(path.stem)
                 cards.append(read_card(path))
     order = list(BACKBONES)
@@ -143,7 +144,7 @@ def default_name(folder: Path | None = None) -> str:
 def file_size_mb(card: ModelCard, folder: Path | None = None) -> float:
     """Size of the weights file in MB (10⁶ bytes); 0 if it is gone."""
     try:
-        return ((folder or weights_dir()) / f"{card.name}.safetensors").stat().st_size / 1e6
+        return ((folder or weights_dir()) / f"{card.name}{WEIGHTS}").stat().st_size / 1e6
     except OSError:
         return 0.0
 
@@ -321,9 +322,15 @@ def check_name(name: str, backbone: str = "") -> None:
 
     Raises:
         CheckpointError: It is empty, too long, begins like an option, holds a separator, a
-            control character or one that Windows does not allow, is a device there, or is the
-            name of another backbone.
+            control character or one that Windows does not allow, is a device there, or, for a new
+            one, is the name of another backbone or of a head that points.
     """
+    if backbone and name.casefold().endswith(".pointer"):
+        raise CheckpointError(
+            name,
+            "its file would be taken for the head that points of another",
+            "choose another name",
+        )
     if backbone and name in BACKBONES and name != backbone:
         raise CheckpointError(
             name, f"that is the name of another backbone than {backbone}", "choose another name"

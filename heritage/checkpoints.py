@@ -20,6 +20,7 @@ from heritage.backbones import Backbone, get_backbone
 from heritage.cards import (
     FLOAT16,
     INT8,
+    WEIGHTS,
     ModelCard,
     check_name,
     read_card,
@@ -32,7 +33,7 @@ from heritage.errors import CheckpointError, one_line
 from heritage.pointing import PointingHead, sequence_of, tap_points
 
 SCALE = ".scale"
-POINTER = ".pointer.safetensors"
+POINTER = f".pointer{WEIGHTS}"
 WRITING_S = 60.0  # that one waits for another who writes a checkpoint
 
 
@@ -63,7 +64,7 @@ def load_checkpoint(name: str, folder: Path | None = None, *, pointing: bool = T
     folder = folder or weights_dir()
     check_name(name)
     card = read_card(folder / f"{name}.json")
-    path = folder / f"{name}.safetensors"
+    path = folder / f"{name}{WEIGHTS}"
     data = _read_checked(path, card.sha256)
     backbone = get_backbone(card.backbone)
     made_for = (card.input_size_px, tuple(card.mean), tuple(card.std))
@@ -223,7 +224,7 @@ def _trained_anew(name: str) -> CheckpointError:
 
 def check_free(name: str, folder: Path, advice: str = "choose a --name or --overwrite it") -> None:
     """Raises a CheckpointError where `folder` holds a checkpoint of this name."""
-    if any((folder / f"{name}{end}").exists() for end in (".json", ".safetensors")):
+    if any((folder / f"{name}{end}").exists() for end in (".json", WEIGHTS)):
         reason = f"{folder.name} holds a checkpoint of this name"
         raise CheckpointError(name, reason, advice)
 
@@ -334,7 +335,7 @@ def save_checkpoint(model: DamageClassifier, card: ModelCard, folder: Path) -> M
     }
     card = ModelCard(**values)
     with _held(card.name, folder):
-        write_atomically(folder / f"{card.name}.safetensors", data)
+        write_atomically(folder / f"{card.name}{WEIGHTS}", data)
         write_card(card, folder)
         (folder / f"{card.name}{POINTER}").unlink(missing_ok=True)
     return card

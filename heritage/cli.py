@@ -1,4 +1,4 @@
-"""The same work from the shell: `inspect | triage | train | evaluate | backbones | doctor`."""
+"""The same work from the shell; `python -m heritage --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
 from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
 from heritage.errors import CheckpointError, HeritageError, PhotoError, TrainingError, one_line
-from heritage.figures import FIGURE_TITLES, SPLIT_TITLES, chance_text, percent_text
+from heritage.figures import (
+    FIGURE_TITLES,
+    SPLIT_TITLES,
+    chance_text,
+    in_told_order,
+    percent_text,
+)
 from heritage.methods import GRAD_CAM, METHODS
 from heritage.overlays import COLOUR_MAPS
 from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, TrainingConfig
@@ -185,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--speed", action="store_true", help="time an inspection against a named peer"
     )
+    _add_device_option(evaluate)
     evaluate.set_defaults(run=_evaluate)
     return parser
 
@@ -379,12 +386,14 @@ def _backbones(options: argparse.Namespace, given: list[str]) -> int:
     if options.json:
         print(json.dumps(listing, indent=2, ensure_ascii=False))
         return OK
+    names, titles = (max(len(entry[key]) for entry in listing) for key in ("name", "title"))
     for entry in listing:
         figures = _balanced_accuracies(entry["metrics"])
         told = figures or ("trained" if entry["trained"] else "not trained yet")
         size = f"{entry['parameters'] / 1e6:.1f} M" if entry["parameters"] else ""
         print(
-            f"{entry['name']:<22}{entry['title']:<22}{entry['input_size']:>4} px {size:>7}  {told}"
+            f"{entry['name']:<{names}}  {entry['title']:<{titles}}  {entry['input_size']:>4} px "
+            f"{size:>7}  {told}"
         )
     return OK
 
@@ -400,14 +409,14 @@ def _balanced_accuracies(metrics: Mapping[str, Any]) -> str:
 
 
 def backbone_listing(folder: Path | None = None) -> list[dict[str, Any]]:
-    """One entry per checkpoint in `folder`, then one per backbone that has none.
+    """One entry per checkpoint in `folder`, in the select box's order, then per backbone without.
 
     Keys: `name, title, backbone, input_size` (pixels), `parameters`, `trained`, `temperature`,
     `metrics` (the card's; None and empty where untrained).
     """
     from heritage.classifiers import parameters_when_built
 
-    cards = list_cards(folder)
+    cards = in_told_order(list_cards(folder))
     listing = [_listed(card) for card in cards]
     trained = {card.backbone for card in cards}
     for name, backbone in BACKBONES.items():
@@ -626,6 +635,8 @@ def _evaluate(options: argparse.Namespace, given: list[str]) -> int:
                     speed=options.speed,
                     on_photo=_counted(progress, "reading photos"),
                     on_answers=partial(progress.advance, scoring),
+                    on_heat_map=_counted(progress, "heat maps"),
+                    device=_device(options.device),
                 )
             if options.update_cards:
                 update_card(card, made, options.weights)

@@ -79,6 +79,15 @@ def in_told_order(cards: Sequence[ModelCard]) -> list[ModelCard]:
     return [*cards[:1], *sorted(cards[1:], key=told)]
 
 
+def duration_text(seconds: float) -> str:
+    """A time for people, roughly."""
+    if seconds < 1.5:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def counted(count: int, noun: str = "photo") -> str:
     """`1 photo`, `2 photos`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ can be stopped at any time, and goes on where it was.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,20 +21,30 @@ sys.path.insert(0, str(ROOT))
 
 from heritage.backbones import CASCADE, CASCADE_STAGES  # noqa: E402
 from heritage.cards import ModelCard, weights_dir  # noqa: E402
-from heritage.checkpoints import check_writable, load_checkpoint, update_card  # noqa: E402
+from heritage.checkpoints import (  # noqa: E402
+    Checkpoint,
+    check_writable,
+    load_checkpoint,
+    round_as_stored,
+    update_card,
+)
 from heritage.errors import DatasetError, HeritageError, TrainingError  # noqa: E402
 from heritage.inputs import working_side_px  # noqa: E402
 from heritage.terminal import progress_bar  # noqa: E402
 from heritage.training.cascade import compare, train_rivals  # noqa: E402
 from heritage.training.config import EpochRecord, Step, TrainingConfig  # noqa: E402
-from heritage.training.datasets import PhotoCache, count_by, read_samples  # noqa: E402
+from heritage.training.datasets import (  # noqa: E402
+    TRAIN,
+    VALIDATION,
+    PhotoCache,
+    count_by,
+    read_samples,
+    with_validation,
+)
 from heritage.training.run import remove_run  # noqa: E402
 
 OTHER_PHOTOS = 3
-
-
-class OtherPhotosError(DatasetError):
-    """The photos are not those that the cascade has learned from."""
+DRAWN_BY = {"share": "validation_share", "seed": "seed"}  # how the validation photos were drawn
 
 
 def main() -> int:
@@ -49,7 +60,7 @@ def main() -> int:
         card = rescored(given.backbone, given.data, runs, first=given.stage_one)
     except HeritageError as error:
         print(f"compare_cascade: {error}", file=sys.stderr)
-        return OTHER_PHOTOS if isinstance(error, OtherPhotosError) else 1
+        return OTHER_PHOTOS if isinstance(error, DatasetError) else 1
     for other, splits in card.comparison.items():
         for split, found in splits.items():
             print(
@@ -63,19 +74,24 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     """The card of the cascade `name`, its paired tests made anew from `data`.
 
     Raises:
-        HeritageError: It is no cascade, `data` are not the photos it learned from, or hold none
-            aside.
+        HeritageError: It is no cascade, or not of the stage 1 `first`; `data` are not the photos
+            it learned from, or hold none aside.
     """
     folder = weights_dir()
     check_writable(folder)
     checkpoint = load_checkpoint(name, folder)
     card = checkpoint.card
     settings = stage_two(card, folder)
-    samples = [sample for sample in read_samples(data) if sample.label == sample.label]
+    _check_stage_one(checkpoint, load_checkpoint(first, folder))
+    config = card.training.get("config", {})
+    drawn = {key: config[of] for key, of in DRAWN_BY.items() if of in config}
+    samples = with_validation(read_samples(data), **drawn)
     if count_by(samples) != card.data.get("photos"):
-        raise OtherPhotosError(
+        raise DatasetError(
             data.name, f"{name} has learned from other photos", "name the folder it was trained on"
         )
+    if not {sample.split for sample in samples} - {TRAIN, VALIDATION}:
+        raise DatasetError(data.name, "it holds no photos aside", "add a split to compare on")
     cache = PhotoCache(working_side_px(checkpoint.backbone))
     with progress_bar() as progress:
         reading = progress.add_task("reading photos", total=len(samples))
@@ -99,6 +115,19 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     card = update_card(replace(card, comparison=found), ["comparison"], folder)
     remove_run(runs)
     return card
+
+
+def _check_stage_one(cascade: Checkpoint, first: Checkpoint) -> None:
+    """Raises a TrainingError unless the stage 1 of `cascade` is `first`, as it is stored."""
+    stored = copy.deepcopy(first.model)
+    round_as_stored(stored, cascade.card.precision)
+    theirs, ours = stored.state_dict(), cascade.model.features.first.state_dict()
+    if theirs.keys() != ours.keys() or any((theirs[k] != v).any() for k, v in ours.items()):
+        raise TrainingError(
+            first.card.name,
+            f"it is not the stage 1 of {cascade.card.name}",
+            "name the checkpoint it was made of with --stage-one",
+        )
 
 
 def stage_two(card: ModelCard, folder: Path) -> TrainingConfig:

@@ -74,7 +74,7 @@ DRAWN = {
     "gable": lambda: (draw.cracked_plaster(17), 17, 8, 12),
     "spalled": lambda: (draw.spalled_plaster(33), 33, -20, 24),
     "wall": lambda: (draw.brick_wall(WALL), 4, 20, -10),
-    "wall, cracked": lambda: (draw.crack(draw.brick_wall(WALL), 9), 4, 20, -10),
+    "wall, cracked": lambda: (draw.crack(draw.brick_wall(WALL), 9)[0], 4, 20, -10),
 }
 AUTUMN_SHOTS = {
     PLASTER: (

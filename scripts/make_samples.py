@@ -165,7 +165,10 @@ def distance_to(lines):
 
 
 def crack(wall, seed):
-    """The same wall, cracked: a stepped crack with opened, displaced edges and lost mortar."""
+    """The same wall, cracked: a stepped crack with opened, displaced edges and lost mortar.
+
+    And where that shows, its branches too: (H, W) from 0 to 1.
+    """
     rng = np.random.default_rng(seed)
     line = crack_line(rng, 1180, 470)
     branches = []
@@ -197,7 +200,8 @@ def crack(wall, seed):
     colour = mix(colour, fresh * np.exp(0.12 * grit)[..., None], 0.75 * chipped)
     colour = mix(colour, linear(128, 108, 86) * np.exp(0.16 * grit)[..., None], 0.7 * lost)
     colour = mix(colour, linear(34, 28, 25), np.maximum(0.85 * gap, 0.6 * hair))
-    return Wall(height.astype(np.float32), colour, brick, wall.u, wall.v)
+    cracked = Wall(height.astype(np.float32), colour, brick, wall.u, wall.v)
+    return cracked, np.maximum.reduce([gap, hair, lost, chipped]).astype(np.float32)
 
 
 def worley(rng, cell, wx, wy):
@@ -372,7 +376,7 @@ def main():
     sound = brick_wall(11)
     pictures = {
         "sound-masonry": (sound, 5, 34, 18),
-        "cracked-masonry": (crack(sound, 3), 5, 34, 18),
+        "cracked-masonry": (crack(sound, 3)[0], 5, 34, 18),
         "cracked-plaster": (cracked_plaster(7), 8, 10, -12),
         "spalled-plaster": (spalled_plaster(21), 6, -20, 24),
     }

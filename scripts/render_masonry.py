@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,6 @@ from make_samples import (
     blur,
     brick_wall,
     crack,
-    crack_line,
     distance_to,
     light,
     linear,
@@ -50,16 +50,15 @@ FIRST_SEED = 1000  # of the walls, away from those of the samples
 SOUND_CROPS, DAMAGED_CROPS, UNTOUCHED_CROPS = 16, 4, 2  # of a wall, and of each kind of damage
 SHORT_PX = (70, 700)  # short side of a crop on the wall, 1.25 pixels to the millimetre
 SAVED_PX = (90, 256)  # and of the picture, at most
+SHOWS_FROM = 0.3  # of the full depth of a crack
 LEAST_SHARE = 0.012  # of the crop that damage covers
 VALIDATION_EVERY = 5
 
 
 def stepped(wall: Wall, seed: int) -> tuple[Wall, np.ndarray]:
-    """The wall with a stepped crack down its joints, and where it runs, (H, W) in [0, 1]."""
-    line = crack_line(np.random.default_rng(seed), 1180, 470)
-    distance = sample(distance_to([line]), wall.u, wall.v)
-    taper = 1.0 - 0.62 * Y / H
-    return crack(wall, seed), (distance < 6 * taper + 2).astype(np.float32)
+    """The wall with a stepped crack down its joints, and where that shows, (H, W) in [0, 1]."""
+    cracked, where = crack(wall, seed)
+    return cracked, (where > SHOWS_FROM).astype(np.float32)
 
 
 def through(wall: Wall, seed: int) -> tuple[Wall, np.ndarray]:
@@ -181,8 +180,9 @@ def render(number: int, out: Path) -> None:
         bricks = (bricks * 0.3 + 0.7 * grey).astype(np.float32)
     rough, soot = rng.uniform(0.5, 2.2), rng.uniform(0, 1.6)
     wall = brick_wall(FIRST_SEED + number, rough=rough, soot=soot, bricks=bricks)
-    folder = out / f"wall-{number:03}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = out / f".wall-{number:03}"  # until it is whole
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
     def save(kind: str, image: np.ndarray, damage: np.ndarray, count: int, damaged: bool) -> None:
         label = "damaged" if damaged else "sound"
@@ -195,6 +195,12 @@ def render(number: int, out: Path) -> None:
         image = develop(light(damaged), rng)
         save(kind, image, where, DAMAGED_CROPS, True)
         save(kind, image, where, UNTOUCHED_CROPS, False)
+    folder.rename(wall_folder(number, out))
+
+
+def wall_folder(number: int, out: Path) -> Path:
+    """Where the pictures of a wall lie, all of them or none."""
+    return out / f"wall-{number:03}"
 
 
 def write_manifest(out: Path) -> None:
@@ -217,8 +223,7 @@ def main() -> None:
     parser.add_argument("--walls", type=int, default=50)
     given = parser.parse_args()
     for number in range(given.walls):
-        last = given.out / f"wall-{number:03}" / f"damaged-{list(DAMAGE)[-1]}-0.jpg"
-        if not last.exists():
+        if not wall_folder(number, given.out).exists():
             render(number, given.out)
             print(f"wall {number + 1} of {given.walls}", file=sys.stderr, flush=True)
     write_manifest(given.out)

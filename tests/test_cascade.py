@@ -313,6 +313,9 @@ def test_the_script_compares_a_cascade_anew_as_its_training_did(
     assert "has learned from other photos" in capsys.readouterr().err
     assert compared(folder / "data", "--backbone", "mobilenet_v3_large") == 1
     assert "no trained cascade" in capsys.readouterr().err
+    save_untrained(weights, "mobilenet_v3_large", name="another")
+    assert compared(folder / "data", "--stage-one", "another") == 1
+    assert "another: it is not the stage 1 of cascade" in capsys.readouterr().err
     assert read_card(weights / "cascade.json").comparison == {}, (
         "what cannot be done changes nothing"
     )

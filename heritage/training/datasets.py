@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import unicodedata
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from torch.utils.data import Dataset
 from heritage.errors import DatasetError, PhotoError, one_line
 from heritage.figures import counted
 from heritage.photos import SUFFIXES, open_photo
+from heritage.sources import is_hidden
 from heritage.training.augmentation import Views
 
 CLASSES = ("sound", "damaged")
@@ -88,12 +92,42 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
         DatasetError: One of the two splits lacks a class, all photos are of one building, or a
             building is in `train` and in another split.
     """
+    if samples and not any(sample.split == TRAIN for sample in samples):
+        splits = ", ".join(sorted({one_line(sample.split) for sample in samples}))
+        raise DatasetError(
+            "the photos", f"none is of the split {TRAIN}, but of {splits}", "name one of them so"
+        )
     if not any(sample.split == VALIDATION for sample in samples):
         samples = split_off_validation(samples, share, seed)
     for split in (TRAIN, VALIDATION):
         check_both_classes(samples, split)
     _check_whole_groups(samples)
+    _check_copies(samples)
     return samples
+
+
+def _check_copies(samples: Sequence[Sample]) -> None:
+    """Raises a DatasetError if a photo that is trained on is, under another name, held out too."""
+    of_size: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        of_size[_size(sample.path)].append(sample)
+    for alike in of_size.values():
+        if len({sample.split == TRAIN for sample in alike}) == 1:
+            continue
+        learned = {_content(s.path): s.path for s in alike if s.split == TRAIN}
+        for sample in alike:
+            if sample.split != TRAIN and (copy := learned.get(_content(sample.path))):
+                raise DatasetError(
+                    _place(sample.path),
+                    f"it is of the split {one_line(sample.split)}, and its copy {_place(copy)} of "
+                    f"{TRAIN}",
+                    "keep one of the two, or put both into one building",
+                )
+
+
+def _place(path: Path) -> str:
+    """Enough of a path to find a photo by: class, building, file."""
+    return one_line("/".join(path.parts[-3:]))
 
 
 def _check_whole_groups(samples: Sequence[Sample]) -> None:
@@ -339,10 +373,19 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 def _read_manifest(path: Path) -> list[Sample]:
     try:
-        # Whatever it is called, it is not unpacked.
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, compression=None, sep=_separator(path)
-        )
+        with warnings.catch_warnings():
+            # Spreadsheets may end each line but the first in a separator more.
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                compression=None,  # whatever it is called, it is not unpacked
+                sep=_separator(path),
+                index_col=False,
+                skipinitialspace=True,
+            )
+        table = table.rename(columns=str.strip)
     except UnicodeDecodeError as error:
         raise DatasetError(path.name, "it is not UTF-8", "save it as CSV UTF-8") from error
     except (OSError, ValueError) as error:
@@ -353,8 +396,15 @@ def _read_manifest(path: Path) -> list[Sample]:
         raise DatasetError(
             path.name, f"it has no column {', '.join(sorted(missing))}", "add it to the first line"
         )
-    samples = []
+    samples: list[Sample] = []
+    listed: dict[str, int] = {}
     for number, row in enumerate(table.to_dict("records"), start=2):
+        if (before := listed.setdefault(os.path.normpath(row["path"]), number)) != number:
+            raise DatasetError(
+                path.name,
+                f"line {number} lists {one_line(row['path'])} again, after line {before}",
+                "keep one of the two",
+            )
         if row["label"] not in CLASSES:
             raise DatasetError(
                 path.name,
@@ -371,7 +421,7 @@ def _read_manifest(path: Path) -> list[Sample]:
             Sample(
                 file,
                 float(CLASSES.index(row["label"])),
-                row.get("split") or TRAIN,
+                _split(row.get("split") or TRAIN),
                 _composed(row.get("source") or ""),
                 group or _content(file),
                 lone=not group,
@@ -380,6 +430,13 @@ def _read_manifest(path: Path) -> list[Sample]:
     if not samples:
         raise DatasetError(path.name, "it lists no photos", "add lines")
     return samples
+
+
+def _split(told: str) -> str:
+    """The name of a split, those that we know as they are written here."""
+    name = told.strip()
+    known = {"val": VALIDATION, "valid": VALIDATION, "training": TRAIN}
+    return known.get(name.lower(), name.lower() if name.lower() in (TRAIN, VALIDATION) else name)
 
 
 def _separator(path: Path) -> str:
@@ -424,10 +481,24 @@ def _composed(name: str) -> str:
 def _content(path: Path) -> str:
     """Group of a photo of no known building: copies of it under other names share it."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        found = path.stat()
+        return _hash(path, found.st_size, found.st_mtime_ns)
     except OSError as error:
         reason = f"it cannot be opened ({error.strerror})"
         raise DatasetError(path.name, reason, "check your permissions") from error
+
+
+@lru_cache(maxsize=200_000)
+def _hash(path: Path, size: int, changed_ns: int) -> str:
+    """SHA-256 of a file, read again once its size or time is another."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # told when it is read
+        return -1
 
 
 def _photo_files(folder: Path) -> list[Path]:
@@ -435,8 +506,10 @@ def _photo_files(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        # macOS leaves files like ._tower.jpg, which are no photos.
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+        # Thumbnails, waste baskets, and what macOS leaves as ._tower.jpg are no photos.
+        if path.suffix.lower() in suffixes
+        and not is_hidden(path.relative_to(folder).as_posix())
+        and path.is_file()
     )
     for path in found:
         try:

@@ -39,11 +39,13 @@ def heat_map_figures(
     cache: PhotoCache,
     *,
     photos: int,
+    on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
 ) -> dict[str, Any]:
     """Deletion and insertion over up to `photos` damaged photos of `samples`.
 
     Args:
         answer: What says damage logits and heat of normalised RGB (B, 3, H, W), as an `Engine`.
+        on_photo: Told how many photos there are; what it returns is called after each.
 
     Returns:
         `n`; `deletion`, `insertion` and the same `_random`, each the area under the curve with
@@ -53,10 +55,12 @@ def heat_map_figures(
         (s for s in samples if s.label == 1), key=lambda s: zlib.crc32(s.path.name.encode())
     )[:photos]
     found: dict[str, list[np.ndarray]] = {}
+    examined = on_photo(len(damaged))
     for index, sample in enumerate(damaged):
         x = network_input(cache.pixels(sample.path), backbone)
         for name, curve in _curves(answer, x, temperature, seed=index).items():
             found.setdefault(name, []).append(curve)
+        examined()
     figures: dict[str, Any] = {"n": len(damaged)}
     for name, curves in found.items():
         areas = np.trapezoid(np.stack(curves), dx=1 / STEPS, axis=1)

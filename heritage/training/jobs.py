@@ -25,7 +25,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from heritage.backbones import get_backbone
-from heritage.cards import check_name, weights_dir, write_atomically
+from heritage.cards import WEIGHTS, check_name, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError, one_line
 from heritage.logs import start_logging
 from heritage.processes import ROOT, is_locked, lives_here, named, start_apart, worker_name
@@ -237,7 +237,7 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
     folder = runs_dir() / name
     if (folder / JOB).exists():
         raise TrainingError(name, "there is a run of this name", "choose another name")
-    if (out / f"{name}.json").exists():
+    if any((out / f"{name}{end}").exists() for end in (".json", WEIGHTS)):
         raise TrainingError(name, "there is a checkpoint of this name", "choose another name")
     if is_running(folder) or any(folder.glob(f"**/{STATE}")):
         raise TrainingError(
@@ -365,8 +365,13 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
         raise TrainingError(
             str(folder), "another process trains in it", "wait for it, or choose another --run"
         ) from None
+    except OSError as error:
+        raise TrainingError(
+            str(folder), f"it cannot be written to ({error.strerror})", "choose another --run"
+        ) from error
     if afresh:
-        (folder / PROGRESS).unlink(missing_ok=True)
+        with suppress(OSError):  # it is written over
+            (folder / PROGRESS).unlink(missing_ok=True)
     if (folder / JOB).exists():  # a shell has a terminal to tell it to
         start_logging(f"training-{folder.name}", folder.parent)
     reporter = Reporter(folder)

@@ -15,7 +15,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from heritage.backbones import CASCADE, CASCADE_STAGES, Backbone, get_backbone
-from heritage.cards import FLOAT16, ModelCard, check_name
+from heritage.cards import FLOAT16, WEIGHTS, ModelCard, check_name
 from heritage.checkpoints import (
     Checkpoint,
     check_free,
@@ -223,7 +223,7 @@ def train(
     if not devices.is_main:
         return card
     round_as_stored(model, precision)
-    engine = Engine(Checkpoint(model, backbone, card))
+    engine = Engine(Checkpoint(model, backbone, card), devices.device)
     card = replace(
         score(engine, card, samples, cache), comparison=compare(model, rivals, samples, cache)
     )
@@ -463,6 +463,8 @@ def evaluate(
     speed: bool = False,
     on_photo: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
     on_answers: Callable[[int], None] = lambda n: None,
+    on_heat_map: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    device: str = "",
 ) -> ModelCard:
     """Scores the checkpoint `name` on every split of `data` but `train`.
 
@@ -475,6 +477,8 @@ def evaluate(
         speed: Time an inspection against a named peer.
         on_photo: Told how many photos there are to read; what it returns is called at each.
         on_answers: As in `score`.
+        on_heat_map: As `on_photo`, for the photos whose heat maps are examined.
+        device: As in `Engine`.
 
     Returns:
         The checkpoint's card with these figures; nothing is written.
@@ -500,7 +504,7 @@ def evaluate(
             "leave out --update-cards, or score a copy of it (--weights)",
         )
     cache = photos.decoded(checkpoint.backbone, on_photo)
-    engine = Engine(checkpoint)
+    engine = Engine(checkpoint, device)
     card = score(
         engine,
         checkpoint.card,
@@ -518,6 +522,7 @@ def evaluate(
             [sample for sample in samples if sample.split == split],
             cache,
             photos=heat_map_photos,
+            on_photo=on_heat_map,
         )
         card = replace(card, heat_maps={"split": split} | figures)
     if speed:
@@ -530,5 +535,5 @@ def portable(config: TrainingConfig) -> dict[str, Any]:
     values = asdict(config)
     values["init"] = Path(config.init).name
     for key in ("teacher", "prune_of"):
-        values[key] = Path(values[key]).stem
+        values[key] = Path(values[key]).name.removesuffix(WEIGHTS)
     return values

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -17,6 +20,8 @@ from heritage.figures import (
     SPLIT_TITLES,
     VALIDATION,
     chance_text,
+    counted,
+    duration_text,
     in_told_order,
     interval_text,
     localisation_rows,
@@ -25,17 +30,22 @@ from heritage.figures import (
     told_accuracy,
     value_percent,
 )
+from heritage.photo_collections import SHOWS
 from heritage.studies import PUBLISHED
+from heritage.training.config import EpochRecord
 from heritage.web.charts import (
     PLAIN,
     confusion_chart,
     faithfulness_chart,
+    learning_curves,
     reliability_chart,
     trade_off_chart,
 )
 from heritage.web.frame import plain
 
 OURS, ELSEWHERE = "Heritage", "Heritage, on other photos"
+FEWEST_TO_JUDGE = 20  # photos of a collection, to say that it is no help there
+HELPFUL = 0.6  # share of one class told rightly, that a coin would tell half of
 NOT_YET = "not measured on held-out photos"
 
 
@@ -193,7 +203,10 @@ def _show_card(card: ModelCard) -> None:
                 "Only its own validation photos, which also decided when the training stopped: "
                 "figures on photos of other buildings may be lower. They are made by"
             )
-            st.code(f"python -m heritage evaluate DATA --backbone {card.name}", language="bash")
+            st.code(
+                f"python -m heritage evaluate DATA --backbone {shlex.quote(card.name)}",
+                language="bash",
+            )
         for split in _telling(card):
             _show_split(card, split)
         if card.heat_maps:
@@ -213,13 +226,20 @@ def _show_card(card: ModelCard) -> None:
             )
             if card.data.get(kind)
         )
-        sources = ", ".join(plain(source) for source in card.data.get("sources", []) if source)
+        sources = [source for source in card.data.get("sources", []) if source]
+        names = ", ".join(map(plain, sources))
+        listed = any(source in SHOWS for source in sources)
         st.markdown(
             f"{counts.get('damaged', 0):,} damaged and {counts.get('sound', 0):,} sound photos"
-            f"{f' from {sources}' if sources else ''}{more}.{_beginning(card)}"
+            f"{f' from {names}' if names and not listed else ''}{more}."
+            + (" The photos show:" if listed else "")
         )
+        if listed:
+            st.markdown("\n".join(f"- {_shows(source)}" for source in sources))
+        _show_training(card)
         st.markdown("#### What it cannot see")
-        st.markdown("\n".join(f"- {plain(limit)}" for limit in card.limits))
+        limits = [*weak_sources(card), *map(plain, card.limits)]
+        st.markdown("\n".join(f"- {limit}" for limit in limits))
         st.caption(f"Licence: {plain(card.licence)}. Made {plain(card.created)} by:")
         st.code(card.command, language="bash", wrap_lines=True)
 
@@ -245,18 +265,90 @@ def _in_words(card: ModelCard) -> str:
     return " ".join(parts)
 
 
+def _shows(source: str) -> str:
+    """A collection in words, where it is one of those that the shipped checkpoints know."""
+    return f"{SHOWS[source]} ({plain(source)})" if source in SHOWS else plain(source)
+
+
+def weak_sources(card: ModelCard) -> list[str]:
+    """Where it is so often wrong that its answers are no help, by collection, as Markdown."""
+    told = []
+    for split in _telling(card):
+        for source, figures in card.metrics[split].get("sources", {}).items():
+            if figures["n"] < FEWEST_TO_JUDGE:
+                continue
+            shows = _shows(source)
+            for key, words in (
+                ("recall_damaged", "of ten damaged ones it misses about"),
+                ("recall_sound", "of ten sound ones it calls damaged about"),
+            ):
+                wrong = 1 - figures.get(key, {}).get("value", 1.0)
+                if wrong > 1 - HELPFUL:
+                    told.append(f"{shows[:1].upper()}{shows[1:]}: {words} **{10 * wrong:.0f}**.")
+    return told
+
+
+def _show_training(card: ModelCard) -> None:
+    """How long it learned and on what crops, with the curves of its last run."""
+    settings = card.training.get("stage_two" if card.backbone == CASCADE else "config")
+    settings = settings if isinstance(settings, dict) else {}
+    history = card_history(card)
+    if not history:
+        st.markdown(_beginning(card))
+        return
+    side_px = settings.get("crop_side_px") or get_backbone(card.backbone).input_size_px
+    st.markdown(
+        f"{_beginning(card)} Its last run took {counted(len(history), 'epoch')} on crops of "
+        f"{plain(str(side_px))} pixels{_closing(settings)}, "
+        f"{duration_text(sum(record.seconds for record in history))} where it was trained."
+        + (
+            " Its validation loss was lowest at the end, so that longer training would probably "
+            "help."
+            if min(history, key=lambda record: record.validation_loss) is history[-1]
+            else ""
+        )
+    )
+    for column, figure in zip(st.columns(2), learning_curves(history), strict=True):
+        column.plotly_chart(
+            figure, config=PLAIN, key=f"{card.name}-{figure.layout.title.text[:4]}-card"
+        )
+
+
+def _closing(settings: dict[str, Any]) -> str:
+    """The larger crops at the end of a run, if there were any."""
+    if not settings.get("crop_side_px") or not settings.get("full_size_epochs"):
+        return ""
+    backbone = BACKBONES.get(str(settings.get("backbone")))
+    side_px = settings.get("full_size_px") or (backbone and backbone.input_size_px)
+    return f" and, at the end, {plain(str(side_px))}" if side_px else ""
+
+
+def card_history(card: ModelCard) -> list[EpochRecord]:
+    """The epochs of its last run; none where the card does not tell them rightly."""
+    told = card.training.get("history")
+    try:
+        history = [EpochRecord(**record) for record in told or []]
+        numbers = [value for record in history for value in asdict(record).values()]
+        fine = all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+    except (TypeError, OverflowError):
+        return []
+    return history if fine else []
+
+
 def _beginning(card: ModelCard) -> str:
     """What it knew before it learned from these photos."""
     part = "stage_two" if card.backbone == CASCADE else "config"
     settings = card.training.get(part)
     init = str(settings.get("init", "")) if isinstance(settings, dict) else ""
+    if isinstance(settings, dict) and settings.get("prune_of"):
+        init = str(settings["prune_of"])
     if init and card.backbone == CASCADE:
-        return f" Its stage 2 began from {plain(init)}."
+        return f"Its stage 2 began from {plain(init)}."
     if init == "scratch":
-        return " It began from nothing."
+        return "It began from nothing."
     if init == "imagenet":
-        return " It began from weights trained on ImageNet."
-    return f" It began from {plain(init)}, and what that one had learned from." if init else ""
+        return "It began from weights trained on ImageNet."
+    return f"It began from {plain(init)}, and what that one had learned from." if init else ""
 
 
 def _figures(figures: dict[str, Any]) -> dict[str, str]:
@@ -352,21 +444,23 @@ def _show_localisation(card: ModelCard) -> None:
 
 
 def _show_sources(card: ModelCard) -> None:
-    sources = {
-        source: figures
+    sources = [
+        (split, source, figures)
         for split in _telling(card)
         for source, figures in card.metrics[split].get("sources", {}).items()
-    }
+    ]
     if not sources:
         return
+    splits_of = Counter(source for _, source, _ in sources)
     st.markdown("#### Per source")
     shown = ("balanced_accuracy", "auroc", "recall_damaged", "recall_sound")
     rows = {
-        plain(source): {
+        plain(source) + (f", {_split(split)}" if splits_of[source] > 1 else ""): {
             "Photos": str(figures["n"]),
             **{FIGURE_TITLES[key]: interval_text(figures, key) for key in shown},
+            "Shows": SHOWS.get(source, ""),
         }
-        for source, figures in sources.items()
+        for split, source, figures in sources
     }
     st.table(pd.DataFrame(rows).T)
 
@@ -387,7 +481,10 @@ def _show_mistakes(card: ModelCard) -> None:
             height="content",
             column_config={"Damage": st.column_config.NumberColumn(format="%.1f %%")},
         )
-        st.caption("By name only: the photos are no part of the checkpoint.")
+        st.caption(
+            "By name only: a card holds no photos, and most of those that the shipped checkpoints "
+            "were scored on carry no licence that would allow it."
+        )
 
 
 def _show_comparison_with_others(card: ModelCard) -> None:

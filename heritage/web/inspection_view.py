@@ -12,14 +12,14 @@ import streamlit as st
 from heritage.bands import BANDS, SOUND, Band
 from heritage.cards import ModelCard
 from heritage.errors import PhotoError
-from heritage.figures import percent_text, size_text
+from heritage.figures import duration_text, percent_text, size_text
 from heritage.methods import DETAIL_SCAN, METHODS
 from heritage.overlays import COLOUR_MAPS, colour_table
 from heritage.photos import Photo
 from heritage.priority import PriorityRow
 from heritage.surveys import Run, Survey, answers_alike
 from heritage.web.frame import plain
-from heritage.web.models import duration_text, heat_url, photo_url, scan, scan_seconds
+from heritage.web.models import heat_url, photo_url, scan, scan_seconds
 from heritage.web.viewer import Box, compare_viewer
 from heritage.words import no_scan, nothing_hot
 

@@ -15,7 +15,7 @@ import streamlit as st
 from heritage.access import Role
 from heritage.backbones import BACKBONES, CASCADE
 from heritage.cards import ModelCard, list_cards
-from heritage.figures import in_told_order
+from heritage.figures import duration_text, in_told_order
 from heritage.logs import SHOWN_HASH
 from heritage.methods import DETAIL_SCAN, GRAD_CAM
 from heritage.photos import Photo
@@ -159,15 +159,6 @@ def scan_seconds(card: ModelCard, width: int, height: int) -> float:
         HeritageError: The checkpoint cannot be loaded.
     """
     return inspector(card.name, _state(card)).scan_seconds(width, height)
-
-
-def duration_text(seconds: float) -> str:
-    """A time for people, roughly."""
-    if seconds < 1.5:
-        return "a second"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _state(card: ModelCard) -> CardState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from heritage.backbones import BACKBONES, CASCADE, get_backbone
 from heritage.cards import list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.exports import encode_png
-from heritage.figures import SPLIT_TITLES, counted, interval_text
+from heritage.figures import SPLIT_TITLES, counted, duration_text, interval_text
 from heritage.priority import DAMAGED, SOUND
 from heritage.sources import photo_root
 from heritage.store.database import LABELS, surveys_dir
@@ -401,7 +400,7 @@ def _show_doubles(samples: list[Sample]) -> None:
         ):
             with errors_in_words():
                 caption = f"{name}: {plain(_short(path))}"
-                column.image(_url(_look(path)), width="stretch", caption=caption)
+                column.image(_url(_look(path)), width="stretch", caption=caption, alt=caption)
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
         rows = [
@@ -496,7 +495,7 @@ def _free_name(wish: str) -> str:
     number = 1
     while (name := wish if number == 1 else f"{wish}_{number}") in taken:
         number += 1
-    return re.sub(r"[^\w.-]", "_", name)
+    return name
 
 
 def _show_runs() -> None:
@@ -631,7 +630,7 @@ def _where(progress: Progress) -> str:
             return "Starting …"
         return f"Reading photos … {progress.photos:,} of {progress.photos_in_all:,}"
     left = progress.seconds_left
-    told = f" · about {_duration(left)} left" if left is not None else ""
+    told = f" · about {duration_text(left)} left" if left is not None else ""
     return (
         f"Epoch {progress.epoch} of {progress.epochs}, batch {progress.step} of "
         f"{progress.steps}{told}"
@@ -643,18 +642,15 @@ def _epochs_done(progress: Progress) -> str:
     return f"{counted(done, 'epoch')} done. It goes on from there." if done else "No epoch is done."
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def _show_result(job: Job) -> None:
-    try:
-        card = read_card(Path(job.out) / f"{job.name}.json")
-    except HeritageError:
+    path = Path(job.out) / f"{job.name}.json"
+    if not path.exists():
         st.caption("Its checkpoint has been removed since.")
+        return
+    card = None
+    with errors_in_words():
+        card = read_card(path)
+    if card is None:
         return
     figures = card.metrics.get("validation", {})
     held_out = {split: found for split, found in card.metrics.items() if split != "validation"}

@@ -17,7 +17,7 @@ import streamlit as st
 from heritage.access import Role
 from heritage.errors import PhotoError, StoreError
 from heritage.exif import FIRST_PHOTO_YEAR
-from heritage.figures import counted
+from heritage.figures import counted, duration_text
 from heritage.photos import SUFFIXES, Limits, open_photo
 from heritage.sources import (
     Source,
@@ -37,7 +37,6 @@ from heritage.web.frame import errors_in_words
 from heritage.web.inspection_view import say_how_it_scans
 from heritage.web.models import (
     choose_checkpoint,
-    duration_text,
     scan_seconds,
     show_how_to_train,
 )
