@@ -138,6 +138,7 @@ def test_a_manifest_gives_every_column(tmp_path):
         (["path,label", "0.jpg,broken"], ["line 2", "'broken'", "sound, damaged"]),
         (["path,label", "0.jpg,sound", "0.jpg,"], ["line 3", "''"]),
         (["path,label", "gone.jpg,sound"], ["line 2", "no file gone.jpg"]),
+        (["path,label", "0.jpg,sound", "./0.jpg,damaged"], ["line 3", "again, after line 2"]),
         (["path,label", ",sound"], ["line 2", "no file"]),
         (["path,split", "0.jpg,train"], ["no column label"]),
         (["file;label", "0.jpg;sound"], ["no column path"]),
@@ -167,6 +168,51 @@ def test_a_manifest_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path):
     manifest(tmp_path, "path;label;group", "Tür, 1.jpg;damaged;mill")
     (sample,) = read_samples(tmp_path)
     assert (sample.path.name, sample.label, sample.group) == ("Tür, 1.jpg", 1.0, "mill")
+
+
+def test_spaces_and_separators_that_spreadsheets_add_change_nothing(tmp_path):
+    for n in range(3):
+        crack_photo(tmp_path / f"{n}.jpg", seed=n)
+    manifest(
+        tmp_path, "path, label, split", "0.jpg, damaged, Train,", "1.jpg,sound,val,", "2.jpg,sound"
+    )
+    assert [(s.path.name, s.label, s.split) for s in read_samples(tmp_path)] == [
+        ("0.jpg", 1.0, TRAIN),
+        ("1.jpg", 0.0, VALIDATION),
+        ("2.jpg", 0.0, TRAIN),
+    ]
+
+
+def test_without_a_photo_to_learn_from_the_splits_that_there_are_are_told(tmp_path):
+    samples = [Sample(tmp_path / f"{n}.jpg", n % 2, "spring", group=str(n)) for n in range(8)]
+    with pytest.raises(DatasetError, match="none is of the split train, but of spring"):
+        with_validation(samples)
+
+
+def test_what_no_listing_shows_is_not_learned_from(toy_data):
+    before = {sample.path for sample in read_samples(toy_data)}
+    for place in (".thumbnails", "@eaDir", "house0/.Trash", "__MACOSX"):
+        (toy_data / "damaged" / place).mkdir(parents=True)
+        crack_photo(toy_data / "damaged" / place / "0.jpg", seed=99)
+    assert {sample.path for sample in read_samples(toy_data)} == before
+
+
+def test_a_copy_of_a_photo_that_is_learned_from_is_not_held_out(tmp_path):
+    lines = ["path,label,split,group"]
+    for n in range(8):
+        crack_photo(tmp_path / f"{n}.jpg", seed=n)
+        split = "validation" if n < 4 else "train"
+        lines.append(f"{n}.jpg,{('sound', 'damaged')[n % 2]},{split},house{n}")
+    manifest(tmp_path, *lines)
+    with_validation(read_samples(tmp_path))
+    shutil.copy(tmp_path / "5.jpg", tmp_path / "copy.jpg")
+    manifest(tmp_path, *lines, "copy.jpg,sound,validation,house9")
+    with pytest.raises(
+        DatasetError, match=r"copy\.jpg: it is of the split validation, and its copy"
+    ):
+        with_validation(read_samples(tmp_path))
+    crack_photo(tmp_path / "copy.jpg", seed=50)
+    with_validation(read_samples(tmp_path))
 
 
 def test_a_manifest_in_the_encoding_of_windows_is_told_how_to_be_saved(tmp_path):

@@ -33,6 +33,7 @@ RENDERED_CROP = 0.6  # least share of a drawn view in a crop: its damage may lie
 CACHE_LIMIT_BYTES = 2 * 2**30
 UNREADABLE_NAMED = 20
 LONGEST_HEADING = 10_000  # bytes
+NOT_THERE = -1  # size of a file that cannot be looked at
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
 
 def _check_copies(samples: Sequence[Sample]) -> None:
     """Raises a DatasetError if a photo that is trained on is, under another name, held out too."""
-    of_size: dict[int, list[Sample]] = defaultdict(list)
+    of_size: dict[int, list[Sample]] = defaultdict(list, {NOT_THERE: []})
     for sample in samples:
         of_size[_size(sample.path)].append(sample)
+    del of_size[NOT_THERE]
     for alike in of_size.values():
         if len({sample.split == TRAIN for sample in alike}) == 1:
             continue
@@ -399,12 +401,6 @@ def _read_manifest(path: Path) -> list[Sample]:
     samples: list[Sample] = []
     listed: dict[str, int] = {}
     for number, row in enumerate(table.to_dict("records"), start=2):
-        if (before := listed.setdefault(os.path.normpath(row["path"]), number)) != number:
-            raise DatasetError(
-                path.name,
-                f"line {number} lists {one_line(row['path'])} again, after line {before}",
-                "keep one of the two",
-            )
         if row["label"] not in CLASSES:
             raise DatasetError(
                 path.name,
@@ -415,6 +411,12 @@ def _read_manifest(path: Path) -> list[Sample]:
         if not _is_file(file):
             raise DatasetError(
                 path.name, f"line {number}: no file {one_line(row['path'])}", "mend the path"
+            )
+        if (before := listed.setdefault(os.path.normpath(row["path"]), number)) != number:
+            raise DatasetError(
+                path.name,
+                f"line {number} lists {one_line(row['path'])} again, after line {before}",
+                "keep one of the two",
             )
         group = _composed(row.get("group") or "")
         samples.append(
@@ -498,7 +500,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:  # told when it is read
-        return -1
+        return NOT_THERE
 
 
 def _photo_files(folder: Path) -> list[Path]:
