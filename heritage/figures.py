@@ -213,6 +213,89 @@ def figures_table(cards: list[ModelCard]) -> str:
     return "\n".join(lines)
 
 
+# What we aimed at: words, split, source, figure, aim, and whether more is better.
+AIMS: tuple[tuple[str, str, str, str, float, bool], ...] = (
+    ("known sources: accuracy", KNOWN, "", "accuracy", 0.96, True),
+    ("known sources: AUROC", KNOWN, "", "auroc", 0.985, True),
+    ("whole buildings: balanced accuracy", OTHER, "quake-triage", "balanced_accuracy", 0.92, True),
+    ("old masonry: balanced accuracy", OTHER, "old-city-wall", "balanced_accuracy", 0.85, True),
+    ("known sources: calibration error", KNOWN, "", "ece", 0.03, False),
+)
+
+
+def found_tables(cards: list[ModelCard]) -> str:
+    """The tables of `weights/README.md`: aims, calibration and old masonry, paired tests."""
+    return "\n\n".join((_aims_table(cards), _weakness_table(cards), _paired_table(cards)))
+
+
+def _aims_table(cards: list[ModelCard]) -> str:
+    default = cards[0].title if cards else "–"
+    lines = [f"| Aim | {default} | the best checkpoint | reached |", "|---|--:|--:|---|"]
+    for words, split, source, name, aim, more in AIMS:
+        found = []
+        for card in cards:
+            of_split = card.metrics.get(split, {})
+            figures = of_split.get("sources", {}).get(source, {}) if source else of_split
+            if isinstance(figures.get(name), dict):
+                found.append((figures[name]["value"], interval_text(figures, name), card.title))
+        if not found:
+            continue
+        value, text, title = (max if more else min)(found)
+        told = f"{aim:.3f}" if name in AS_FRACTION else f"{100 * aim:.0f} %"
+        ours = next((text for _, text, title in found if title == default), "–")
+        lines.append(
+            f"| {words} {'≥' if more else '≤'} {told} | {ours} | {text}"
+            f"{f' ({title})' if title != default else ''} | "
+            f"{'yes' if (value >= aim if more else value <= aim) else 'no'} |"
+        )
+    return "\n".join(lines)
+
+
+def _weakness_table(cards: list[ModelCard]) -> str:
+    lines = [
+        "| Checkpoint | calibration error, known sources (by chance) | other sources (by chance) | "
+        "old masonry: damaged ones called so | sound ones called so | AUROC |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for card in cards:
+        splits = [card.metrics.get(split, {}) for split in (KNOWN, OTHER)]
+        wall = splits[1].get("sources", {}).get("old-city-wall", {})
+        honest = [
+            f"{found['ece']['value']:.3f} ({chance_text(found)})" if "ece" in found else "–"
+            for found in splits
+        ]
+        shown = [
+            f"{wall[name]['value']:.2f}" if isinstance(wall.get(name), dict) else "–"
+            for name in ("recall_damaged", "recall_sound", "auroc")
+        ]
+        lines.append(f"| {' | '.join((card.title, *honest, *shown))} |")
+    return "\n".join(lines)
+
+
+def _paired_table(cards: list[ModelCard]) -> str:
+    lines = []
+    for card in cards:
+        for other, splits in card.comparison.items():
+            cells = []
+            for split in (KNOWN, OTHER):
+                found = splits.get(split)
+                cells += (
+                    [
+                        f"{found['only_this_right']} : {found['only_other_right']} of {found['n']}",
+                        f"{p_text(found['p'])}, {p_text(found.get('p_by_building'))}",
+                    ]
+                    if found
+                    else ["–", "–"]
+                )
+            lines.append(f"| {' | '.join((card.title, other, *cells))} |")
+    head = [
+        "| Checkpoint | Against | known sources: only it right, only the other | p, by building | "
+        "other sources | p, by building |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    return "\n".join([*head, *lines])
+
+
 def replace_figures(text: str, table: str) -> str:
     """`text` with what stands between the two markers replaced by `table`."""
     before, rest = text.split(BEGIN, 1)

@@ -12,12 +12,17 @@ from heritage.cards import list_cards  # noqa: E402
 from heritage.figures import (  # noqa: E402
     README_SOURCES,
     figures_table,
+    found_tables,
     in_told_order,
     localisation_tables,
     replace_figures,
 )
 
-TABLES = {ROOT / "README.md": figures_table, ROOT / "docs/localisation.md": localisation_tables}
+TABLES = {
+    ROOT / "README.md": figures_table,
+    ROOT / "docs/localisation.md": localisation_tables,
+    ROOT / "weights/README.md": found_tables,
+}
 
 
 def main() -> int:

@@ -53,6 +53,19 @@ def test_a_card_tells_data_training_limits_licence_and_intervals(name):
         for figure in ("accuracy", "balanced_accuracy", "auroc", "f1", "ece"):
             assert figures[figure]["low"] <= figures[figure]["value"] <= figures[figure]["high"]
         assert len(figures["sources"]) > 1
+        assert figures["confusion"] and figures["reliability"] and figures["reliability_before"]
+        for figure in ("precision", "brier"):
+            assert figures[figure]["low"] <= figures[figure]["value"] <= figures[figure]["high"]
+    assert card.speed["ratio"] > 0
+    for areas in ("deletion", "insertion", "deletion_random", "insertion_random"):
+        assert 0 < card.heat_maps[areas]["value"] < 1
+
+
+def test_the_cascade_is_compared_with_and_without_leakage():
+    against = load_checkpoint("cascade", WEIGHTS).card.comparison
+    assert len(against) == 5
+    assert sum(title.startswith("with leaky maps, against") for title in against) == 2
+    assert all(splits.keys() == {"test", "test_other_source"} for splits in against.values())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -51,6 +51,7 @@ SHOWN_EVERY_S = 2.0
 AGAIN_S = 30.0
 LOG_LINES = 40
 LOG_BYTES = 20_000
+CROPS_PX = (192, 160, 128, 96)
 LAYOUT = """\
 my-photos/
     damaged/
@@ -292,6 +293,33 @@ def _recipe() -> TrainingConfig | None:
                 "training it anew first.",
             )
         )
+        teachers = _teachers()
+        if st.session_state.get("train_teacher") not in teachers:
+            st.session_state.pop("train_teacher", None)
+        teacher = st.selectbox(
+            "Learn also from",
+            list(teachers),
+            format_func=lambda name: teachers.get(name, name),
+            key="train_teacher",
+            persist_state="session",
+            width=260,
+            help="A checkpoint whose answers and features it takes as its teacher's, beside your "
+            "labels. Few photos go further so, and a start from nothing becomes worth a try.",
+        )
+        crop_px = st.selectbox(
+            "Crops",
+            [0, *(side for side in CROPS_PX if side < get_backbone(backbone).input_size_px)],
+            format_func=lambda side: (
+                f"{side} pixels, full size at the end"
+                if side
+                else f"{get_backbone(backbone).input_size_px} pixels, full size"
+            ),
+            key="train_crops",
+            persist_state="session",
+            width=260,
+            help="It learns from parts of photos. Smaller ones train several times faster, and the "
+            "last epoch has those of full size.",
+        )
         painted = st.toggle(
             "Paint damage on sound photos",
             key="train_painted",
@@ -310,8 +338,17 @@ def _recipe() -> TrainingConfig | None:
             prune=prune / 100,
             prune_of=init if as_it_is else "",
             painted_share=0.25 if painted else 0.0,
+            teacher=teacher,
+            crop_side_px=crop_px,
+            full_size_epochs=1 if crop_px else 0,
         )
     return None
+
+
+def _teachers() -> dict[str, str]:
+    """Who can be asked beside the labels, nobody first."""
+    found = {card.name: card.title for card in list_cards() if card.backbone != CASCADE}
+    return {"": "nobody, your labels alone"} | found
 
 
 def _starts(backbone: str) -> dict[str, str]:
