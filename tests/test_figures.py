@@ -3,6 +3,7 @@ import pytest
 from heritage.bands import BandThresholds
 from heritage.cards import ModelCard
 from heritage.figures import (
+    found_tables,
     in_told_order,
     interval_text,
     localisation_rows,
@@ -16,8 +17,10 @@ from heritage.web.backbone_cards import (
     ELSEWHERE,
     NOT_YET,
     OURS,
+    card_history,
     comparison,
     option_text,
+    weak_sources,
 )
 from heritage.web.survey_charts import damage_histogram
 
@@ -76,6 +79,56 @@ def test_each_heat_map_is_a_line_with_its_interval_and_its_time_against_grad_cam
     }
     assert second["Pointing game"] == "0.900 [0.850–0.950]"
     assert second["Time"] == "2.5 ×"
+
+
+def test_a_card_names_the_photos_on_which_it_is_no_help():
+    def found(n, damaged, sound):
+        recalls = {"recall_damaged": figure(damaged), "recall_sound": figure(sound)}
+        return {"n": n, **{name: value for name, value in recalls.items() if value["value"]}}
+
+    sources = {
+        "old-city-wall": found(125, 0.95, 0.28),
+        "our *town*": found(40, 0.04, 0.9),
+        "few": found(5, 0.1, 0.1),
+        "damaged alone": found(30, 0.8, 0),
+    }
+    told = weak_sources(card(metrics={"test_other_source": {"n": 200, "sources": sources}}))
+    assert told == [
+        "Historic brick and stone, close up (old\\-city\\-wall): of ten sound ones it calls "
+        "damaged about **7**.",
+        "Our \\*town\\*: of ten damaged ones it misses about **10**.",
+    ]
+    assert weak_sources(card()) == []
+
+
+def test_curves_are_drawn_of_a_history_that_can_be_drawn_alone():
+    epoch = {
+        **{"epoch": 1, "train_loss": 0.5, "validation_loss": 0.4, "seconds": 60.0},
+        **{"validation_balanced_accuracy": 0.8, "validation_auroc": 0.9},
+    }
+    assert [record.epoch for record in card_history(card(training={"history": [epoch]}))] == [1]
+    for broken in (None, "x", [1], [{"epoch": 1}], [epoch | {"seconds": "a"}], 5):
+        assert card_history(card(training={"history": broken})) == []
+    assert card_history(card(training={"history": [epoch | {"train_loss": float("nan")}]})) == []
+
+
+def test_the_tables_of_what_was_found_tell_aims_weaknesses_and_paired_tests():
+    known = {"n": 9, "accuracy": figure(0.97), "ece": figure(0.04)}
+    wall = {"n": 5, "balanced_accuracy": figure(0.6), "recall_damaged": figure(0.9)}
+    metrics = {"test": known, "test_other_source": {"n": 5, "sources": {"old-city-wall": wall}}}
+    test = {"n": 9, "only_this_right": 3, "only_other_right": 1, "p": 0.625, "p_by_building": 0.5}
+    cards = [
+        card(metrics=metrics, comparison={"another": {"test": test}}),
+        card(name="other", metrics={"test": known | {"ece": figure(0.01)}}),
+    ]
+    aims, weaknesses, paired = found_tables(cards).split("\n\n")
+    assert "| known sources: accuracy ≥ 96 % | 97.0 % [92.0–102.0] |" in aims
+    assert aims.splitlines()[2].endswith("| yes |")
+    assert "| old masonry: balanced accuracy ≥ 85 % | 60.0 % [55.0–65.0] |" in aims
+    assert "(MobileNetV2 (other)) | yes |" in aims.splitlines()[-1]
+    assert "AUROC ≥" not in aims, "what was not measured is no line"
+    assert "| MobileNetV2 | 0.040 (–) | – | 0.90 | – | – |" in weaknesses
+    assert "| MobileNetV2 | another | 3 : 1 of 9 | 0.625, 0.500 | – | – |" in paired
 
 
 def test_the_tables_name_the_checkpoint_and_chance_and_leave_out_what_was_not_measured():

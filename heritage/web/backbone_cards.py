@@ -73,11 +73,13 @@ def _show_comparison(cards: list[ModelCard]) -> None:
     peer = plain(next((card.speed["peer"] for card in cards if card.speed), "a named peer"))
     helps = {
         "Other sources": "Balanced accuracy on collections that it learned nothing from",
-        "Old masonry": "Of these, close-ups of an old city wall, stone by stone",
-        "Whole buildings": "Of these, buildings collapsed or intact after earthquakes",
         "Known sources": "Accuracy on buildings it has not seen, from collections it knows",
-        "F1": "Of damaged photos, on the same",
-        "Turned": "Accuracy on the same photos, each turned by a random quarter",
+        "F1": "Of damaged photos, on known sources",
+        "Whole buildings": "Of other sources, buildings collapsed or intact after earthquakes: "
+        "balanced accuracy",
+        "Old masonry": "Of other sources, close-ups of an old city wall, stone by stone: balanced "
+        "accuracy",
+        "Turned": "Accuracy on photos of known sources, each turned by a random quarter",
         "Time": f"For one answer with its heat map, against {peer}",
     }
     formats = dict.fromkeys(helps, "%.1f %%") | {"Time": "%.2f ×"}
@@ -118,16 +120,16 @@ def comparison(cards: list[ModelCard]) -> pd.DataFrame:
                 "Backbone": card.title,
                 "Other sources": value_percent(other, "balanced_accuracy"),
                 "95 % interval": interval_text(other, "balanced_accuracy", value=False),
-                "Old masonry": value_percent(sources.get("old-city-wall", {}), "balanced_accuracy"),
+                "Known sources": value_percent(known, "accuracy"),
+                "F1": value_percent(known, "f1"),
+                "Time": card.speed.get("ratio"),
+                "File": file_size_mb(card),
                 "Whole buildings": value_percent(
                     sources.get("quake-triage", {}), "balanced_accuracy"
                 ),
-                "Known sources": value_percent(known, "accuracy"),
-                "F1": value_percent(known, "f1"),
+                "Old masonry": value_percent(sources.get("old-city-wall", {}), "balanced_accuracy"),
                 "Turned": value_percent(known.get("turned", {}), "accuracy"),
                 "Parameters": card.parameters / 1e6,
-                "File": file_size_mb(card),
-                "Time": card.speed.get("ratio"),
                 "Measured by": _measured_by(card, usual),
             }
         )
@@ -221,7 +223,7 @@ def _show_card(card: ModelCard) -> None:
         more = "".join(
             f", and {card.data[kind]:,} {words}"
             for kind, words in (
-                ("unlabelled", "photos without labels from a teacher"),
+                ("unlabelled", "photos without labels that a teacher answered for"),
                 ("rendered", "close-ups of walls that a program drew"),
             )
             if card.data.get(kind)
@@ -298,12 +300,11 @@ def _show_training(card: ModelCard) -> None:
         return
     side_px = settings.get("crop_side_px") or get_backbone(card.backbone).input_size_px
     st.markdown(
-        f"{_beginning(card)} Its last run took {counted(len(history), 'epoch')} on crops of "
+        f"{_beginning(card)} Its last run: {counted(len(history), 'epoch')} on crops of "
         f"{plain(str(side_px))} pixels{_closing(settings)}, "
         f"{duration_text(sum(record.seconds for record in history))} where it was trained."
         + (
-            " Its validation loss was lowest at the end, so that longer training would probably "
-            "help."
+            " Its validation loss was lowest at the end, so longer training would probably help."
             if min(history, key=lambda record: record.validation_loss) is history[-1]
             else ""
         )
@@ -320,7 +321,7 @@ def _closing(settings: dict[str, Any]) -> str:
         return ""
     backbone = BACKBONES.get(str(settings.get("backbone")))
     side_px = settings.get("full_size_px") or (backbone and backbone.input_size_px)
-    return f" and, at the end, {plain(str(side_px))}" if side_px else ""
+    return f" and at the end of {plain(str(side_px))}" if side_px else ""
 
 
 def card_history(card: ModelCard) -> list[EpochRecord]:
@@ -458,11 +459,15 @@ def _show_sources(card: ModelCard) -> None:
         plain(source) + (f", {_split(split)}" if splits_of[source] > 1 else ""): {
             "Photos": str(figures["n"]),
             **{FIGURE_TITLES[key]: interval_text(figures, key) for key in shown},
-            "Shows": SHOWS.get(source, ""),
         }
         for split, source, figures in sources
     }
     st.table(pd.DataFrame(rows).T)
+    learned = card.data.get("sources", [])
+    new = [source for source in splits_of if source in SHOWS and source not in learned]
+    if new:
+        told = "; ".join(f"{plain(source)}: {SHOWS[source]}" for source in new)
+        st.caption(f"{told}. Nothing it learned from is of these.")
 
 
 def _show_mistakes(card: ModelCard) -> None:
