@@ -270,6 +270,22 @@ def test_backbones_lists_every_backbone_trained_or_not(run, weights_dir):
     assert out.count("not trained yet") == len(BACKBONES) - 1
 
 
+def test_backbones_keeps_names_and_titles_apart_and_the_select_boxs_order(run, tmp_path):
+    splits = ("validation", "test_other_source")
+
+    def scored(value):
+        figure = dict.fromkeys(("value", "low", "high"), value)
+        return {split: {"n": 9, "balanced_accuracy": figure, "auroc": figure} for split in splits}
+
+    own = "my_mobilenet_v3_large_2"
+    save_untrained(tmp_path, "mobilenet_v3_large", name=own, metrics=scored(0.7))
+    save_untrained(tmp_path, "alexnet", metrics=scored(0.6))
+    save_untrained(tmp_path, "mobilenet_v2", metrics=scored(0.9))
+    lines = run("backbones", "--weights", tmp_path)[1].splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["mobilenet_v2", own, "alexnet"]
+    assert lines[1].startswith(f"{own}  MobileNetV3-Large ({own})   224 px ")
+
+
 def test_backbones_tells_first_how_right_each_is_on_other_sources(run, tmp_path):
     splits = {"test": (0.9, 539), "test_other_source": (0.8, 316)}
     metrics = {
@@ -317,6 +333,7 @@ def test_what_was_trained_can_be_used_at_once(run, toy_data, photo, tmp_path):
         (["--epochs", "0"], "epochs: it cannot be 0"),
         (["--batch-size", "1"], "batch_size: it cannot be 1"),
         (["--name", "../mine"], "no name for a checkpoint"),
+        (["--name", "ours.Pointer"], "would be taken for the head that points"),
         (["--unlabelled", "."], "name one with --teacher"),
         (["--init", "none.safetensors"], "none.safetensors: it cannot be opened"),
         (["--teacher", "nobody"], "nobody: there is no such checkpoint"),

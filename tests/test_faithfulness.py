@@ -73,12 +73,20 @@ def test_heat_on_the_dark_place_beats_places_at_random(photos):
 
 
 def test_the_figures_can_be_repeated_and_the_number_of_photos_is_kept(photos):
+    told = []
+
+    def on_photo(total):
+        return lambda: told.append(total)
+
     def run(count):
         answer, backbone = darkness_classifier(), get_backbone("resnet18")
-        return heat_map_figures(answer, backbone, 1.0, photos, PhotoCache(448), photos=count)
+        return heat_map_figures(
+            answer, backbone, 1.0, photos, PhotoCache(448), photos=count, on_photo=on_photo
+        )
 
     assert run(3) == run(3)
     assert run(3)["n"] == 3
+    assert told == [3] * 9, "of how many, at each"
 
 
 def test_speed_is_a_ratio_to_a_named_peer(weights_dir):

@@ -266,6 +266,22 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
     assert not jobs.is_running(tmp_path / "run")
 
 
+def test_a_run_folder_that_cannot_be_written_is_an_error_in_words(tmp_path):
+    (tmp_path / "run" / jobs.LOCK).mkdir(parents=True)
+    with (
+        pytest.raises(TrainingError, match=r"it cannot be written to \(.*\); choose another --run"),
+        jobs.reporting(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_weights_without_a_card_are_not_trained_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERITAGE_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "mine.safetensors").touch()
+    with pytest.raises(TrainingError, match="there is a checkpoint of this name"):
+        jobs.start(TINY, "photos", "mine", out=tmp_path)
+
+
 def test_progress_goes_to_disk_and_a_resumed_epoch_replaces_what_came_after(tmp_path):
     def record(epoch, loss):
         return EpochRecord(epoch, loss, loss, 0.5, 0.5, 1.0)

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from heritage.access import AUDIT
 from heritage.bands import BandThresholds
-from heritage.cards import list_cards
+from heritage.cards import list_cards, read_card
 from heritage.figures import in_told_order, p_text, percent_text, size_text
 from heritage.inspection import Inspection, found_in
 from heritage.methods import DETAIL_SCAN, METHODS
@@ -472,6 +472,7 @@ def test_a_checkpoint_of_ones_own_shows_what_was_measured_on_its_own_photos(
     assert "Validation: is the percentage honest?" in told
     assert "Only its own validation photos" in told
     assert "It began from nothing" in told
+    assert "Its last run: 1 epoch on crops of 64 pixels, " in told
     assert app.dataframe[0].value["Measured by"][0] == "not measured on held-out photos"
 
 
@@ -496,6 +497,33 @@ def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data,
     card = next(card for card in list_cards(weights) if card.name == job.name)
     assert card.pruned >= 0.2
     assert len(card.training["history"]) == job.config.prune_epochs, "it was tuned and not trained"
+    assert "It began from ours, and what that one had learned from" in texts(
+        page("pages/4_Backbones.py")
+    )
+
+
+def test_a_teacher_and_smaller_crops_can_be_chosen_on_the_train_page(
+    own_runs, toy_data, monkeypatch
+):
+    weights = toy_data.parent / "weights"
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights))
+    save_untrained(weights, "mobilenet_v3_small", name="ours")
+    save_untrained(weights, "cascade")
+    app = train_page(toy_data)
+    app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
+    app.selectbox(key="train_start").set_value("scratch").run()
+    teacher = app.selectbox(key="train_teacher")
+    assert teacher.value == "" and len(teacher.options) == 2, "nobody, or ours"
+    teacher.set_value("ours").run()
+    app.selectbox(key="train_crops").set_value(96).run()
+    next(n for n in app.number_input if n.label == "Epochs").set_value(1).run()
+    next(b for b in app.button if b.label == "Start training").click().run()
+    assert not app.exception
+    (job,) = jobs.list_jobs()
+    wait_until(lambda: (weights / f"{job.name}.json").exists())
+    config = read_card(weights / f"{job.name}.json").training["config"]
+    told = ("teacher", "crop_side_px", "full_size_epochs", "init")
+    assert [config[key] for key in told] == ["ours", 96, 1, "scratch"]
 
 
 def test_the_nine_views_stand_in_three_rows_with_clear_gaps():
