@@ -65,6 +65,8 @@ def test_the_select_box_tells_the_best_figure_there_is_and_of_what_photos():
     own = card(name="our_town", metrics={"validation": scored})
     assert " · 91 % (validation) · " in option_text(own)
     assert " · 91 % · " in option_text(card(metrics={"test_other_source": scored}))
+    near = {"n": 30, "balanced_accuracy": figure(0.6746)}
+    assert " · 67 % · " in option_text(card(metrics={"test_other_source": near}))
 
 
 def test_each_heat_map_is_a_line_with_its_interval_and_its_time_against_grad_cam():

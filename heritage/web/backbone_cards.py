@@ -560,7 +560,8 @@ def option_text(card: ModelCard) -> str:
     split, accuracy = told_accuracy(card)
     if accuracy is not None:
         of = "" if split == OTHER else f" ({_split(split).lower()})"
-        parts.append(f"{accuracy:.0f} %{of}")
+        # Rounded once: 67.46 would become 67.5, and that 68.
+        parts.append(f"{100 * card.metrics[split]['balanced_accuracy']['value']:.0f} %{of}")
     if card.speed:
         parts.append(f"{card.speed['ratio']:.2f}× time")
     parts.append(f"{file_size_mb(card):.0f} MB")
