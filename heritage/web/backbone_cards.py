@@ -90,7 +90,7 @@ def _show_comparison(cards: list[ModelCard]) -> None:
         height="content",
         placeholder="–",
         column_config={
-            "Backbone": st.column_config.TextColumn(pinned=True, width=230),
+            "Backbone": st.column_config.TextColumn(pinned=True, width=255),
             **{
                 name: st.column_config.NumberColumn(format=text, help=helps.get(name))
                 for name, text in formats.items()
