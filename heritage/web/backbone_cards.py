@@ -512,8 +512,8 @@ def _show_comparison_with_others(card: ModelCard) -> None:
     st.table(pd.DataFrame(rows))
     st.caption(
         "p is how often so great a difference comes about by chance between two that are equally "
-        "good; below 0.05 it is taken for real. The first takes photos for independent, the second "
-        "buildings."
+        "good; below 0.05 it is taken for real, though of many lines one may be so by chance. The "
+        "first takes photos for independent, the second buildings."
         + (
             " Lines that begin *with leaky maps* are of the cascade that was trained on those, in "
             "place of this one."
