@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -28,7 +31,7 @@ from heritage.checkpoints import (  # noqa: E402
     round_as_stored,
     update_card,
 )
-from heritage.errors import DatasetError, HeritageError, TrainingError  # noqa: E402
+from heritage.errors import HeritageError, TrainingError  # noqa: E402
 from heritage.inputs import working_side_px  # noqa: E402
 from heritage.terminal import progress_bar  # noqa: E402
 from heritage.training.cascade import compare, train_rivals  # noqa: E402
@@ -41,26 +44,31 @@ from heritage.training.datasets import (  # noqa: E402
     read_samples,
     with_validation,
 )
+from heritage.training.jobs import reporting, runs_dir  # noqa: E402
 from heritage.training.run import remove_run  # noqa: E402
 
-OTHER_PHOTOS = 3
+NOTHING = 3
 DRAWN_BY = {"share": "validation_share", "seed": "seed"}  # how the validation photos were drawn
 
 
+class NothingToCompareError(HeritageError):
+    """There is no such cascade, or not the photos or the stage 1 that it was made of."""
+
+
 def main() -> int:
-    """Returns 0; with the reason on stderr, 3 if DATA are other photos, 1 if all else is wrong."""
+    """Returns 0, or with the reason on stderr 3 if there is nothing to compare, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default=CASCADE, help="the cascade's checkpoint")
     parser.add_argument("--stage-one", default=CASCADE_STAGES[0], help="checkpoint it was made of")
-    parser.add_argument("--runs", type=Path, help="by default runs/NAME-rivals")
+    parser.add_argument("--runs", type=Path, help="by default NAME-rivals among the runs")
     given = parser.parse_args()
-    runs = given.runs or ROOT / "runs" / f"{given.backbone}-rivals"
+    runs = given.runs or runs_dir() / f"{given.backbone}-rivals"
     try:
         card = rescored(given.backbone, given.data, runs, first=given.stage_one)
     except HeritageError as error:
         print(f"compare_cascade: {error}", file=sys.stderr)
-        return OTHER_PHOTOS if isinstance(error, DatasetError) else 1
+        return NOTHING if isinstance(error, NothingToCompareError) else 1
     for other, splits in card.comparison.items():
         for split, found in splits.items():
             print(
@@ -79,21 +87,27 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     """
     folder = weights_dir()
     check_writable(folder)
+    if not (folder / f"{name}.json").exists():
+        raise NothingToCompareError(name, f"{folder.name} holds no such cascade", "train one")
     checkpoint = load_checkpoint(name, folder)
     card = checkpoint.card
     settings = stage_two(card, folder)
     _check_stage_one(checkpoint, load_checkpoint(first, folder))
     config = card.training.get("config", {})
     drawn = {key: config[of] for key, of in DRAWN_BY.items() if of in config}
-    samples = with_validation(read_samples(data), **drawn)
+    samples = read_samples(data)
+    others = NothingToCompareError(
+        data.name, f"{name} has learned from other photos", "name the folder it was trained on"
+    )
+    if in_all(count_by(samples)) != in_all(card.data.get("photos", {})):
+        raise others
+    samples = with_validation(samples, **drawn)
     if count_by(samples) != card.data.get("photos"):
-        raise DatasetError(
-            data.name, f"{name} has learned from other photos", "name the folder it was trained on"
-        )
+        raise others
     if not {sample.split for sample in samples} - {TRAIN, VALIDATION}:
-        raise DatasetError(data.name, "it holds no photos aside", "add a split to compare on")
+        raise NothingToCompareError(data.name, "it holds no photos aside", "add a split for them")
     cache = PhotoCache(working_side_px(checkpoint.backbone))
-    with progress_bar() as progress:
+    with progress_bar() as progress, reporting(runs):
         reading = progress.add_task("reading photos", total=len(samples))
         cache.warm(samples, lambda: progress.advance(reading))
         fitting = progress.add_task("training", total=None, visible=False)
@@ -117,13 +131,18 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     return card
 
 
+def in_all(counts: dict[str, dict[str, int]]) -> Counter[str]:
+    """Photos of each class, whatever their split."""
+    return sum((Counter(of_split) for of_split in counts.values()), Counter())
+
+
 def _check_stage_one(cascade: Checkpoint, first: Checkpoint) -> None:
-    """Raises a TrainingError unless the stage 1 of `cascade` is `first`, as it is stored."""
+    """Raises an error unless the stage 1 of `cascade` is `first`, as it is stored."""
     stored = copy.deepcopy(first.model)
     round_as_stored(stored, cascade.card.precision)
     theirs, ours = stored.state_dict(), cascade.model.features.first.state_dict()
-    if theirs.keys() != ours.keys() or any((theirs[k] != v).any() for k, v in ours.items()):
-        raise TrainingError(
+    if theirs.keys() != ours.keys() or not all(torch.equal(theirs[k], v) for k, v in ours.items()):
+        raise NothingToCompareError(
             first.card.name,
             f"it is not the stage 1 of {cascade.card.name}",
             "name the checkpoint it was made of with --stage-one",

@@ -311,10 +311,11 @@ def test_the_script_compares_a_cascade_anew_as_its_training_did(
     other = labelled_folder(tmp_path / "other", per_class=3, size=(120, 96))
     assert compared(other) == 3
     assert "has learned from other photos" in capsys.readouterr().err
+    assert compared(folder / "data", "--backbone", "nowhere") == 3
     assert compared(folder / "data", "--backbone", "mobilenet_v3_large") == 1
     assert "no trained cascade" in capsys.readouterr().err
     save_untrained(weights, "mobilenet_v3_large", name="another")
-    assert compared(folder / "data", "--stage-one", "another") == 1
+    assert compared(folder / "data", "--stage-one", "another") == 3
     assert "another: it is not the stage 1 of cascade" in capsys.readouterr().err
     assert read_card(weights / "cascade.json").comparison == {}, (
         "what cannot be done changes nothing"

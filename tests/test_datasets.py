@@ -139,17 +139,20 @@ def test_a_manifest_gives_every_column(tmp_path):
         (["path,label", "0.jpg,sound", "0.jpg,"], ["line 3", "''"]),
         (["path,label", "gone.jpg,sound"], ["line 2", "no file gone.jpg"]),
         (["path,label", "0.jpg,sound", "./0.jpg,damaged"], ["line 3", "again, after line 2"]),
+        (["path,label", "0.jpg,sound", "link.jpg,sound"], ["line 3", "again, after line 2"]),
         (["path,label", ",sound"], ["line 2", "no file"]),
         (["path,split", "0.jpg,train"], ["no column label"]),
         (["file;label", "0.jpg;sound"], ["no column path"]),
         (["path,label"], ["lists no photos"]),
         ([""], ["cannot be read"]),
         (["path,label", '0.jpg,"sound'], ["cannot be read"]),
+        (["path,label,source", "0.jpg,sound,Archive, 1998"], ["line 2 has more fields"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_a_wrong_manifest_is_an_error_that_names_the_place(tmp_path, lines, words):
     crack_photo(tmp_path / "0.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "0.jpg")
     manifest(tmp_path, *lines)
     with pytest.raises(DatasetError) as caught:
         read_samples(tmp_path)
@@ -173,14 +176,14 @@ def test_a_manifest_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path):
 def test_spaces_and_separators_that_spreadsheets_add_change_nothing(tmp_path):
     for n in range(3):
         crack_photo(tmp_path / f"{n}.jpg", seed=n)
-    manifest(
-        tmp_path, "path, label, split", "0.jpg, damaged, Train,", "1.jpg,sound,val,", "2.jpg,sound"
-    )
+    lines = ("0.jpg , damaged ,Train, mill", '1.jpg,sound,val,"mill ",,', ",,,", "2.jpg,sound,Test")
+    manifest(tmp_path, "path, label, split,group ", *lines)
     assert [(s.path.name, s.label, s.split) for s in read_samples(tmp_path)] == [
         ("0.jpg", 1.0, TRAIN),
         ("1.jpg", 0.0, VALIDATION),
-        ("2.jpg", 0.0, TRAIN),
+        ("2.jpg", 0.0, "test"),
     ]
+    assert [s.group for s in read_samples(tmp_path)][:2] == ["mill", "mill"]
 
 
 def test_without_a_photo_to_learn_from_the_splits_that_there_are_are_told(tmp_path):

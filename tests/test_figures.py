@@ -19,6 +19,7 @@ from heritage.web.backbone_cards import (
     OURS,
     card_history,
     comparison,
+    crops_text,
     option_text,
     weak_sources,
 )
@@ -91,7 +92,7 @@ def test_a_card_names_the_photos_on_which_it_is_no_help():
     sources = {
         "old-city-wall": found(125, 0.95, 0.28),
         "our *town*": found(40, 0.04, 0.9),
-        "few": found(5, 0.1, 0.1),
+        "few": {"n": 201, "recall_damaged": {"value": 0.0, "low": 0.0, "high": 0.975}},
         "damaged alone": found(30, 0.8, 0),
     }
     told = weak_sources(card(metrics={"test_other_source": {"n": 200, "sources": sources}}))
@@ -112,6 +113,30 @@ def test_curves_are_drawn_of_a_history_that_can_be_drawn_alone():
     for broken in (None, "x", [1], [{"epoch": 1}], [epoch | {"seconds": "a"}], 5):
         assert card_history(card(training={"history": broken})) == []
     assert card_history(card(training={"history": [epoch | {"train_loss": float("nan")}]})) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "text"),
+    [
+        ({}, 3, "224 pixels"),
+        ({"crop_side_px": 128, "epochs": 9}, 9, "128 pixels"),
+        (
+            {"crop_side_px": 128, "epochs": 9, "full_size_epochs": 2},
+            9,
+            "128 pixels and at the end of 224",
+        ),
+        ({"crop_side_px": 128, "epochs": 9, "full_size_epochs": 2}, 7, "128 pixels"),
+        ({"crop_side_px": 96, "epochs": 1, "full_size_epochs": 1}, 1, "224 pixels"),
+        (
+            {"crop_side_px": 64, "full_size_px": 112, "epochs": 5, "full_size_epochs": 2},
+            5,
+            "64 pixels and at the end of 112",
+        ),
+        ({"crop_side_px": 64, "epochs": "x", "full_size_epochs": 2}, 5, "64 pixels"),
+    ],
+)
+def test_larger_crops_are_told_where_a_run_came_to_them(settings, epochs, text):
+    assert crops_text(card(), settings, epochs) == text
 
 
 def test_the_tables_of_what_was_found_tell_aims_weaknesses_and_paired_tests():

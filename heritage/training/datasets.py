@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 import os
 import unicodedata
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from heritage.errors import DatasetError, PhotoError, one_line
-from heritage.figures import counted
+from heritage.figures import KNOWN, OTHER, counted
 from heritage.photos import SUFFIXES, open_photo
 from heritage.sources import is_hidden
 from heritage.training.augmentation import Views
@@ -374,33 +373,9 @@ class TrainingPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def _read_manifest(path: Path) -> list[Sample]:
-    try:
-        with warnings.catch_warnings():
-            # Spreadsheets may end each line but the first in a separator more.
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                compression=None,  # whatever it is called, it is not unpacked
-                sep=_separator(path),
-                index_col=False,
-                skipinitialspace=True,
-            )
-        table = table.rename(columns=str.strip)
-    except UnicodeDecodeError as error:
-        raise DatasetError(path.name, "it is not UTF-8", "save it as CSV UTF-8") from error
-    except (OSError, ValueError) as error:
-        why = one_line(str(getattr(error, "strerror", None) or error).strip())
-        raise DatasetError(path.name, f"it cannot be read ({why})", "save it as CSV") from error
-    missing = {"path", "label"} - set(table.columns)
-    if missing:
-        raise DatasetError(
-            path.name, f"it has no column {', '.join(sorted(missing))}", "add it to the first line"
-        )
     samples: list[Sample] = []
     listed: dict[str, int] = {}
-    for number, row in enumerate(table.to_dict("records"), start=2):
+    for number, row in _rows(path):
         if row["label"] not in CLASSES:
             raise DatasetError(
                 path.name,
@@ -412,7 +387,8 @@ def _read_manifest(path: Path) -> list[Sample]:
             raise DatasetError(
                 path.name, f"line {number}: no file {one_line(row['path'])}", "mend the path"
             )
-        if (before := listed.setdefault(os.path.normpath(row["path"]), number)) != number:
+        real = _composed(os.path.normcase(os.path.realpath(file)))
+        if (before := listed.setdefault(real, number)) != number:
             raise DatasetError(
                 path.name,
                 f"line {number} lists {one_line(row['path'])} again, after line {before}",
@@ -434,11 +410,46 @@ def _read_manifest(path: Path) -> list[Sample]:
     return samples
 
 
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and cells, by their heading, of each line that is not blank."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            reader = csv.reader(
+                file, delimiter=_separator(path), skipinitialspace=True, strict=True
+            )
+            heading = [name.strip() for name in next(reader, [])]
+            if not heading:
+                raise DatasetError(path.name, "it cannot be read (it is empty)", "save it as CSV")
+            if missing := {"path", "label"} - set(heading):
+                raise DatasetError(
+                    path.name,
+                    f"it has no column {', '.join(sorted(missing))}",
+                    "add it to the first line",
+                )
+            for cells in reader:
+                row = [cell.strip() for cell in cells]
+                # Spreadsheets may end lines in a separator too many.
+                if any(row[len(heading) :]):
+                    raise DatasetError(
+                        path.name,
+                        f"line {reader.line_num} has more fields than the first line",
+                        'put texts that hold a separator into quotes (")',
+                    )
+                if any(row):
+                    row += [""] * (len(heading) - len(row))
+                    yield reader.line_num, dict(zip(heading, row, strict=False))
+    except UnicodeDecodeError as error:
+        raise DatasetError(path.name, "it is not UTF-8", "save it as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
+        why = one_line(str(getattr(error, "strerror", None) or error).strip())
+        raise DatasetError(path.name, f"it cannot be read ({why})", "save it as CSV") from error
+
+
 def _split(told: str) -> str:
     """The name of a split, those that we know as they are written here."""
-    name = told.strip()
-    known = {"val": VALIDATION, "valid": VALIDATION, "training": TRAIN}
-    return known.get(name.lower(), name.lower() if name.lower() in (TRAIN, VALIDATION) else name)
+    known = {name: name for name in (TRAIN, VALIDATION, KNOWN, OTHER)}
+    known |= {"val": VALIDATION, "valid": VALIDATION, "training": TRAIN}
+    return known.get(told.casefold(), told)
 
 
 def _separator(path: Path) -> str:

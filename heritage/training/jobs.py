@@ -292,9 +292,9 @@ def read_progress(folder: Path) -> Progress:
 class Reporter:
     """Keeps `progress.json` of a run up to date; made by `reporting`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
         self.folder = folder
-        before = read_progress(folder)
+        before = Progress() if afresh else read_progress(folder)
         # What an epoch had taken that was broken off says nothing of how long the rest takes.
         self._earlier_s, self._started = sum(epoch.seconds for epoch in before.history), 0.0
         self._now: dict[str, Any] = {"history": before.history, "worker": worker_name()}
@@ -369,12 +369,9 @@ def reporting(folder: Path, *, afresh: bool = False) -> Iterator[Reporter]:
         raise TrainingError(
             str(folder), f"it cannot be written to ({error.strerror})", "choose another --run"
         ) from error
-    if afresh:
-        with suppress(OSError):  # it is written over
-            (folder / PROGRESS).unlink(missing_ok=True)
     if (folder / JOB).exists():  # a shell has a terminal to tell it to
         start_logging(f"training-{folder.name}", folder.parent)
-    reporter = Reporter(folder)
+    reporter = Reporter(folder, afresh=afresh)
     try:
         yield reporter
     except HeritageError as error:

@@ -44,8 +44,7 @@ from heritage.web.charts import (
 from heritage.web.frame import plain
 
 OURS, ELSEWHERE = "Heritage", "Heritage, on other photos"
-FEWEST_TO_JUDGE = 20  # photos of a collection, to say that it is no help there
-HELPFUL = 0.6  # share of one class told rightly, that a coin would tell half of
+HELPFUL = 0.6  # share of one class told rightly; of a coin, half
 NOT_YET = "not measured on held-out photos"
 
 
@@ -273,20 +272,19 @@ def _shows(source: str) -> str:
 
 
 def weak_sources(card: ModelCard) -> list[str]:
-    """Where it is so often wrong that its answers are no help, by collection, as Markdown."""
+    """Where it is surely wrong so often that it is no help, by collection, as Markdown."""
     told = []
     for split in _telling(card):
         for source, figures in card.metrics[split].get("sources", {}).items():
-            if figures["n"] < FEWEST_TO_JUDGE:
-                continue
             shows = _shows(source)
             for key, words in (
                 ("recall_damaged", "of ten damaged ones it misses about"),
                 ("recall_sound", "of ten sound ones it calls damaged about"),
             ):
-                wrong = 1 - figures.get(key, {}).get("value", 1.0)
-                if wrong > 1 - HELPFUL:
-                    told.append(f"{shows[:1].upper()}{shows[1:]}: {words} **{10 * wrong:.0f}**.")
+                found = figures.get(key, {})
+                if found.get("high", 1.0) < HELPFUL:
+                    wrong = f"**{10 * (1 - found['value']):.0f}**"
+                    told.append(f"{shows[:1].upper()}{shows[1:]}: {words} {wrong}.")
     return told
 
 
@@ -298,14 +296,14 @@ def _show_training(card: ModelCard) -> None:
     if not history:
         st.markdown(_beginning(card))
         return
-    side_px = settings.get("crop_side_px") or get_backbone(card.backbone).input_size_px
+    lowest = min(history, key=lambda record: record.validation_loss)
     st.markdown(
         f"{_beginning(card)} Its last run: {counted(len(history), 'epoch')} on crops of "
-        f"{plain(str(side_px))} pixels{_closing(settings)}, "
+        f"{crops_text(card, settings, len(history))}, "
         f"{duration_text(sum(record.seconds for record in history))} where it was trained."
         + (
             " Its validation loss was lowest at the end, so longer training would probably help."
-            if min(history, key=lambda record: record.validation_loss) is history[-1]
+            if lowest is history[-1]
             else ""
         )
     )
@@ -315,13 +313,23 @@ def _show_training(card: ModelCard) -> None:
         )
 
 
-def _closing(settings: dict[str, Any]) -> str:
-    """The larger crops at the end of a run, if there were any."""
-    if not settings.get("crop_side_px") or not settings.get("full_size_epochs"):
-        return ""
-    backbone = BACKBONES.get(str(settings.get("backbone")))
-    side_px = settings.get("full_size_px") or (backbone and backbone.input_size_px)
-    return f" and at the end of {plain(str(side_px))}" if side_px else ""
+def crops_text(card: ModelCard, settings: dict[str, Any], epochs: int) -> str:
+    """The sides of the crops of so many epochs, such as `128 pixels and at the end of 224`.
+
+    Args:
+        settings: As in the card; a run that stopped early has not come to the larger crops.
+    """
+    name = str(settings.get("backbone"))
+    full_px = get_backbone(name if name in BACKBONES else card.backbone).input_size_px
+    small_px = settings.get("crop_side_px") or full_px
+    large_px = settings.get("full_size_px") or full_px
+    whole, closing = settings.get("epochs"), settings.get("full_size_epochs") or 0
+    if small_px == large_px or not isinstance(whole, int) or not isinstance(closing, int):
+        return f"{plain(str(small_px))} pixels"
+    if whole <= closing:
+        return f"{plain(str(large_px))} pixels"
+    ended = f" and at the end of {plain(str(large_px))}" if epochs > whole - closing else ""
+    return f"{plain(str(small_px))} pixels{ended}"
 
 
 def card_history(card: ModelCard) -> list[EpochRecord]:

@@ -14,7 +14,7 @@ import streamlit as st
 
 from heritage.access import Role, noted
 from heritage.backbones import BACKBONES, CASCADE, get_backbone
-from heritage.cards import list_cards, read_card, weights_dir
+from heritage.cards import WEIGHTS, list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError
 from heritage.exports import encode_png
 from heritage.figures import SPLIT_TITLES, counted, duration_text, interval_text
@@ -317,8 +317,8 @@ def _recipe() -> TrainingConfig | None:
             key="train_crops",
             persist_state="session",
             width=260,
-            help="It learns from parts of photos. Smaller ones train several times faster, and the "
-            "last epoch has those of full size.",
+            help="It learns from parts of photos. Smaller ones train several times faster; the "
+            "last epoch, if it is not stopped before, has those of full size.",
         )
         painted = st.toggle(
             "Paint damage on sound photos",
@@ -436,8 +436,8 @@ def _show_doubles(samples: list[Sample]) -> None:
             (right, double.sound, "sound"),
         ):
             with errors_in_words():
-                caption = f"{name}: {plain(_short(path))}"
-                column.image(_url(_look(path)), width="stretch", caption=caption, alt=caption)
+                caption, alt = (f"{name}: {text}" for text in (plain(_short(path)), _short(path)))
+                column.image(_url(_look(path)), width="stretch", caption=caption, alt=alt)
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
         rows = [
@@ -526,7 +526,7 @@ def _start(config: TrainingConfig | None) -> None:
 
 
 def _free_name(wish: str) -> str:
-    taken = {card.name for card in list_cards()}
+    taken = {path.stem for end in (".json", WEIGHTS) for path in weights_dir().glob(f"*{end}")}
     with suppress(OSError):  # runs of the shell too
         taken |= {folder.name for folder in runs_dir().iterdir()}
     number = 1
