@@ -278,13 +278,35 @@ def test_backbones_lists_every_checkpoint_with_its_card():
     assert len(app.expander) == len(list_cards())
 
 
-@pytest.mark.parametrize("trained", [False, True])
-def test_the_cascade_is_not_said_to_be_trained_on_the_page(trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("HERITAGE_WEIGHTS", str(tmp_path))
-    save_untrained(tmp_path, "cascade" if trained else "mobilenet_v2")
-    told = texts(page("pages/4_Backbones.py"))
-    assert "Train these on the page **Train**" in told
-    assert ("the cascade only with the command" in told) is not trained
+def test_a_cascade_is_trained_on_the_page_once_there_is_a_stage_one(
+    own_runs, toy_data, monkeypatch
+):
+    weights = toy_data.parent / "weights"
+    monkeypatch.setenv("HERITAGE_WEIGHTS", str(weights))
+    save_untrained(weights, "mobilenet_v2")
+    app = train_page(toy_data)
+    app.selectbox(key="train_backbone").set_value("cascade").run()
+    assert "there is no stage 1 for it yet" in app.error[0].value
+    assert not any(button.label == "Start training" for button in app.button)
+
+    save_untrained(weights, "mobilenet_v3_large", name="first")
+    app.run()
+    assert not app.error
+    assert app.selectbox(key="train_stage_one").value == "first"
+    starts = app.selectbox(key="train_start")
+    assert "first" not in " ".join(starts.options), "it knows the photos of every fold"
+    starts.set_value("scratch").run()
+    app.selectbox(key="train_stage_two").set_value("scratch").run()
+    app.selectbox(key="train_crops").set_value(96).run()
+    next(n for n in app.number_input if n.label == "Epochs").set_value(1).run()
+    next(b for b in app.button if b.label == "Start training").click().run()
+    assert not app.exception
+    (job,) = jobs.list_jobs()
+    assert "--stage-one first --stage-two-init scratch" in job.command
+    wait_until(lambda: (weights / f"{job.name}.json").exists())
+    card = read_card(weights / f"{job.name}.json")
+    assert (card.backbone, card.training["stage_two"]["init"]) == ("cascade", "scratch")
+    assert job.name in {each.name for each in list_cards(weights)}
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ class Job:
         config: What it learns.
         out: Where the checkpoint goes.
         created: ISO 8601 time of the first start.
+        stage_one: Of a cascade, the checkpoint that is its stage 1.
+        stage_two_init: Of a cascade, what its stage 2 starts from.
     """
 
     name: str
@@ -111,6 +113,8 @@ class Job:
     out: str
     created: str
     folder: Path = field(compare=False)
+    stage_one: str = ""
+    stage_two_init: str = ""
 
     @property
     def arguments(self) -> list[str]:
@@ -125,6 +129,12 @@ class Job:
                 arguments.append(flag if value else "--no-" + flag.removeprefix("--"))
             else:
                 arguments += [flag, str(value)]
+        for flag, value in (
+            ("--stage-one", self.stage_one),
+            ("--stage-two-init", self.stage_two_init),
+        ):
+            if value:
+                arguments += [flag, value]
         return arguments
 
     @property
@@ -226,8 +236,19 @@ class Job:
         remove_run(self.folder)
 
 
-def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = None) -> Job:
+def start(
+    config: TrainingConfig,
+    data: str,
+    name: str,
+    *,
+    out: Path | None = None,
+    stage_one: str = "",
+    stage_two_init: str = "",
+) -> Job:
     """Starts training `config` on `data` in a process of its own.
+
+    Args:
+        stage_one: Of a cascade, as in `Job`; so is `stage_two_init`.
 
     Raises:
         TrainingError: A run or a checkpoint of this name exists, or it cannot be started.
@@ -243,7 +264,8 @@ def start(config: TrainingConfig, data: str, name: str, *, out: Path | None = No
         raise TrainingError(
             name, "a run that was started in the shell has this name", "choose another name"
         )
-    job = Job(name, data, config, str(out), datetime.now(UTC).isoformat(timespec="seconds"), folder)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    job = Job(name, data, config, str(out), created, folder, stage_one, stage_two_init)
     values = {key: value for key, value in asdict(job).items() if key != "folder"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -269,7 +291,8 @@ def list_jobs() -> list[Job]:
             config = TrainingConfig(**values["config"])
             get_backbone(config.backbone)
             data, out, created = (str(values[key]) for key in ("data", "out", "created"))
-            jobs.append(Job(path.parent.name, data, config, out, created, path.parent))
+            stages = (str(values.get(key, "")) for key in ("stage_one", "stage_two_init"))
+            jobs.append(Job(path.parent.name, data, config, out, created, path.parent, *stages))
     return sorted(jobs, key=lambda job: job.created, reverse=True)
 
 

@@ -549,8 +549,7 @@ def _show_untrained(trained: set[str]) -> None:
     if not missing:
         return
     st.markdown("## Not trained yet")
-    only = " (the cascade only with the command)" if CASCADE not in trained else ""
-    st.markdown(f"Train these on the page **Train**, or with a command{only}:")
+    st.markdown("Train these on the page **Train**, or with a command:")
     for entry in missing:
         st.markdown(f"**{entry.title}** · {entry.paper}")
         st.code(

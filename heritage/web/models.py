@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from heritage.access import Role
-from heritage.backbones import BACKBONES, CASCADE
+from heritage.backbones import BACKBONES
 from heritage.cards import ModelCard, list_cards
 from heritage.figures import duration_text, in_told_order
 from heritage.logs import SHOWN_HASH
@@ -64,7 +64,7 @@ def choose_checkpoint() -> ModelCard | None:
         persist_state="session",
         width=440,
     )
-    if name not in cards and name != CASCADE:
+    if name not in cards:
         st.session_state["train_backbone"] = name
     return cards.get(name)
 
@@ -78,7 +78,7 @@ def show_how_to_train(name: str | None) -> None:
         "your labelled photos, or choose another backbone above.",
         icon=":material/model_training:",
     )
-    if name != CASCADE and st.button(
+    if st.button(
         "Train it",
         type="primary",
         icon=":material/model_training:",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ import pandas as pd
 import streamlit as st
 
 from heritage.access import Role, noted
-from heritage.backbones import BACKBONES, CASCADE, get_backbone
+from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES, get_backbone
 from heritage.cards import WEIGHTS, list_cards, read_card, weights_dir
-from heritage.errors import DatasetError, HeritageError
+from heritage.errors import DatasetError, HeritageError, TrainingError
 from heritage.exports import encode_png
 from heritage.figures import SPLIT_TITLES, counted, duration_text, interval_text
 from heritage.priority import DAMAGED, SOUND
@@ -52,6 +53,23 @@ AGAIN_S = 30.0
 LOG_LINES = 40
 LOG_BYTES = 20_000
 CROPS_PX = (192, 160, 128, 96)
+STAGE_ONE_HELP = (
+    "A MobileNetV3-Large, best one that you have trained on these photos. Its heat maps lie over "
+    "the photos that stage 2 reads."
+)
+FOLDS_HELP = (
+    "Three more networks like stage 1 make the heat maps that stage 2 learns from, each of photos "
+    "that it has not seen. So none may start from what has learned from these photos."
+)
+CASCADE_WORDS = (
+    "Stage 2 learns from photos under the heat of networks that have not seen them. Three of these "
+    "are trained first, then stage 2, and then, if your photos have a split aside, the rivals that "
+    "it is compared with: hours without a GPU."
+)
+TEACHER_HELP = (
+    "A checkpoint whose answers and features it takes as its teacher's, beside your labels. Few "
+    "photos go further so, and a start from nothing becomes worth a try."
+)
 LAYOUT = """\
 my-photos/
     damaged/
@@ -81,13 +99,13 @@ def show_training() -> None:
     if not samples:
         return
     _show_counts(samples)
-    config = _recipe()
+    recipe = _recipe()
     looks, doubles = st.columns(2, gap="large")
     with looks:
-        _show_variants(samples, config)
+        _show_variants(samples, recipe)
     with doubles:
         _show_doubles(samples)
-    _start(config)
+    _start(recipe)
 
 
 def _photos_input() -> list[Sample] | None:
@@ -203,32 +221,44 @@ def _show_counts(samples: list[Sample]) -> None:
         )
 
 
-def _recipe() -> TrainingConfig | None:
+@dataclass(frozen=True)
+class Recipe:
+    """What is to be trained, and of a cascade, what of; see `jobs.Job`."""
+
+    config: TrainingConfig
+    stage_one: str = ""
+    stage_two_init: str = ""
+
+
+def _recipe() -> Recipe | None:
     st.markdown("### Recipe")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        # A cascade needs a stage 1 and two starts: that is for the shell.
-        single = [name for name in BACKBONES if name != CASCADE]
-        if st.session_state.get("train_backbone") not in single:
+        if st.session_state.get("train_backbone") not in BACKBONES:
             st.session_state["train_backbone"] = "mobilenet_v2"
         backbone = st.selectbox(
             "Backbone to train",
-            single,
+            list(BACKBONES),
             key="train_backbone",
             persist_state="session",
             format_func=lambda name: BACKBONES[name].title,
             width=240,
         )
-        starts = _starts(backbone)
-        if st.session_state.get("train_start") not in starts:
-            st.session_state.pop("train_start", None)
-        init = st.selectbox(
-            "Start from",
-            list(starts),
-            format_func=lambda start: starts.get(start, start),
-            key="train_start",
-            persist_state="session",
-            width=380,
-        )
+        stage_one = stage_two_init = ""
+        if backbone == CASCADE:
+            firsts = _whole(CASCADE_STAGES[0])
+            stage_one = _chosen("Stage 1", firsts, "train_stage_one", 300, STAGE_ONE_HELP)
+            init = _chosen(
+                "Folds start from",
+                _starts(CASCADE_STAGES[0], but=stage_one),
+                "train_start",
+                380,
+                FOLDS_HELP,
+            )
+            stage_two_init = _chosen(
+                "Stage 2 starts from", _starts(CASCADE_STAGES[1]), "train_stage_two", 380
+            )
+        else:
+            init = _chosen("Start from", _starts(backbone), "train_start", 380)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -237,8 +267,12 @@ def _recipe() -> TrainingConfig | None:
             key="train_epochs",
             persist_state="session",
             width=130,
-            help="How often it goes through all photos.",
+            help="How often each fold goes through its photos; stage 2 does ten times at most."
+            if backbone == CASCADE
+            else "How often it goes through all photos.",
         )
+    if backbone == CASCADE:
+        st.caption(CASCADE_WORDS)
     with st.expander("More settings"), st.container(horizontal=True):
         batch_size = st.number_input(
             "Photos per batch",
@@ -270,17 +304,19 @@ def _recipe() -> TrainingConfig | None:
             persist_state="session",
             width=300,
         )
-        prune = st.slider(
-            "Prune, %",
-            0,
-            60,
-            0,
-            5,
-            key="train_prune",
-            persist_state="session",
-            width=220,
-            help="Share of the network to cut away at the end.",
-        )
+        prune = 0
+        if backbone != CASCADE:
+            prune = st.slider(
+                "Prune, %",
+                0,
+                60,
+                0,
+                5,
+                key="train_prune",
+                persist_state="session",
+                width=220,
+                help="Share of the network to cut away at the end.",
+            )
         as_it_is = (
             prune > 0
             and init.endswith(".safetensors")
@@ -293,19 +329,9 @@ def _recipe() -> TrainingConfig | None:
                 "training it anew first.",
             )
         )
-        teachers = _teachers()
-        if st.session_state.get("train_teacher") not in teachers:
-            st.session_state.pop("train_teacher", None)
-        teacher = st.selectbox(
-            "Learn also from",
-            list(teachers),
-            format_func=lambda name: teachers.get(name, name),
-            key="train_teacher",
-            persist_state="session",
-            width=260,
-            help="A checkpoint whose answers and features it takes as its teacher's, beside your "
-            "labels. Few photos go further so, and a start from nothing becomes worth a try.",
-        )
+        teacher = ""
+        if backbone != CASCADE:  # one that knows the photos would tell the folds of them
+            teacher = _chosen("Learn also from", _teachers(), "train_teacher", 260, TEACHER_HELP)
         crop_px = st.selectbox(
             "Crops",
             [0, *(side for side in CROPS_PX if side < get_backbone(backbone).input_size_px)],
@@ -328,7 +354,7 @@ def _recipe() -> TrainingConfig | None:
             "bloom of salt and count as damaged: the same walls in both classes.",
         )
     with errors_in_words():
-        return TrainingConfig(
+        config = TrainingConfig(
             backbone=backbone,
             init=init,
             epochs=int(epochs),
@@ -342,7 +368,39 @@ def _recipe() -> TrainingConfig | None:
             crop_side_px=crop_px,
             full_size_epochs=1 if crop_px else 0,
         )
+        if backbone == CASCADE and not stage_one:
+            raise TrainingError(
+                get_backbone(CASCADE).title,
+                "there is no stage 1 for it yet",
+                f"train a {get_backbone(CASCADE_STAGES[0]).title} on these photos before",
+            )
+        return Recipe(config, stage_one, stage_two_init)
     return None
+
+
+def _chosen(label: str, options: dict[str, str], key: str, width: int, words: str = "") -> str:
+    """The key of what is chosen; one that is no longer there gives way to the first."""
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
+    chosen = st.selectbox(
+        label,
+        list(options),
+        format_func=lambda option: options.get(option, option),
+        key=key,
+        persist_state="session",
+        width=width,
+        help=words or None,
+    )
+    return chosen or ""
+
+
+def _whole(backbone: str) -> dict[str, str]:
+    """Names and titles of the checkpoints that nothing was cut away from."""
+    return {
+        card.name: card.title
+        for card in list_cards()
+        if card.backbone == backbone and not card.pruned
+    }
 
 
 def _teachers() -> dict[str, str]:
@@ -351,12 +409,12 @@ def _teachers() -> dict[str, str]:
     return {"": "nobody, your labels alone"} | found
 
 
-def _starts(backbone: str) -> dict[str, str]:
-    """Where a run can start from, the best first."""
+def _starts(backbone: str, but: str = "") -> dict[str, str]:
+    """Where a run can start from, the best first; not from a checkpoint `but` of one's own."""
     own = {
-        str(weights_dir() / f"{card.name}.safetensors"): f"{card.title}, as it is here"
-        for card in list_cards()
-        if card.backbone == backbone and not card.pruned
+        str(weights_dir() / f"{name}{WEIGHTS}"): f"{title}, as it is here"
+        for name, title in _whole(backbone).items()
+        if name != but or name == backbone
     }
     return own | {
         "imagenet": "ImageNet weights (downloaded once)",
@@ -364,9 +422,9 @@ def _starts(backbone: str) -> dict[str, str]:
     }
 
 
-def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None:
+def _show_variants(samples: list[Sample], recipe: Recipe | None) -> None:
     st.markdown("### What it will see")
-    if config is None:
+    if recipe is None:
         return
     photos = {_short(s.path): s for s in samples[:: len(samples) // 200 + 1]}
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -378,7 +436,7 @@ def _show_variants(samples: list[Sample], config: TrainingConfig | None) -> None
         from heritage.training.preview import random_views
 
         pictures = random_views(
-            photos[chosen], config, count=VARIANTS, seed=st.session_state["variants_seed"]
+            photos[chosen], recipe.config, count=VARIANTS, seed=st.session_state["variants_seed"]
         )
         st.image(_url(_sheet(pictures)), width="stretch", alt="Nine views of the photo")
         st.caption(
@@ -483,9 +541,10 @@ def _look(path: Path) -> np.ndarray:
     return open_photo(path).pixels(short_side_px=LOOK_SIDE_PX)
 
 
-def _start(config: TrainingConfig | None) -> None:
-    if config is None:
+def _start(recipe: Recipe | None) -> None:
+    if recipe is None:
         return
+    config = recipe.config
     st.markdown("### Start")
     began: dict[str, Any] = st.session_state.setdefault("training_began", {})
     if began.get("rename") and not st.session_state.get("train_start_now"):
@@ -512,14 +571,20 @@ def _start(config: TrainingConfig | None) -> None:
     with errors_in_words():
         data = str(_allowed(st.session_state["training_data"].strip(' "')))
         # It takes some seconds, in which people press again.
-        again = began.get("what") == (config, data) and typed in ("", began["typed"])
+        again = began.get("what") == (recipe, data) and typed in ("", began["typed"])
         if again and time.monotonic() - began["when"] < AGAIN_S:
             st.rerun()
         name = typed or free
         with st.spinner("Starting …"), _noted(name, "training begun"):
-            job = start(config, data, name)
+            job = start(
+                config,
+                data,
+                name,
+                stage_one=recipe.stage_one,
+                stage_two_init=recipe.stage_two_init,
+            )
             # In place: at the next call of Streamlit a press that waits breaks this off.
-            began.update(what=(config, data), typed=typed, name=job.name, rename=True)
+            began.update(what=(recipe, data), typed=typed, name=job.name, rename=True)
             began["when"] = time.monotonic()
         st.toast(f"Training of {job.name} has begun", icon=":material/model_training:")
         st.rerun()
