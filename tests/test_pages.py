@@ -293,11 +293,11 @@ def test_a_cascade_is_trained_on_the_page_once_there_is_a_stage_one(
     app.run()
     assert not app.error
     assert app.selectbox(key="train_stage_one").value == "first"
-    starts = app.selectbox(key="train_start")
+    starts = app.selectbox(key="train_start_cascade")
     assert "first" not in " ".join(starts.options), "it knows the photos of every fold"
     starts.set_value("scratch").run()
     app.selectbox(key="train_stage_two").set_value("scratch").run()
-    app.selectbox(key="train_crops").set_value(96).run()
+    app.selectbox(key="train_crops_cascade").set_value(96).run()
     next(n for n in app.number_input if n.label == "Epochs").set_value(1).run()
     next(b for b in app.button if b.label == "Start training").click().run()
     assert not app.exception
@@ -446,7 +446,7 @@ def test_a_run_of_the_train_page_is_listed_stopped_and_discarded(own_runs, toy_d
     (jobs.runs_dir() / "my_mobilenet_v3_small").mkdir(parents=True)  # a run of the shell
     app = train_page(toy_data)
     app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
-    app.selectbox(key="train_start").set_value("scratch").run()
+    app.selectbox(key="train_start_mobilenet_v3_small").set_value("scratch").run()
     next(b for b in app.button if b.label == "Start training").click().run()
     assert not app.exception
     (job,) = jobs.list_jobs()
@@ -468,7 +468,7 @@ def test_pressing_start_twice_begins_one_training(own_runs, toy_data, monkeypatc
     monkeypatch.setenv("HERITAGE_WEIGHTS", str(toy_data.parent / "weights"))
     app = train_page(toy_data)
     app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
-    app.selectbox(key="train_start").set_value("scratch").run()
+    app.selectbox(key="train_start_mobilenet_v3_small").set_value("scratch").run()
     app.text_input(key="train_name").set_value("walls").run()
     for _ in range(2):
         app.button(key="train_start_now").click().run()
@@ -510,7 +510,9 @@ def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data,
 
     next(s for s in app.slider if s.label == "Prune, %").set_value(20).run()
     assert toggle() is None, "nothing is there that could be pruned"
-    app.selectbox(key="train_start").set_value(str(weights / "ours.safetensors")).run()
+    app.selectbox(key="train_start_mobilenet_v3_small").set_value(
+        str(weights / "ours.safetensors")
+    ).run()
     toggle().set_value(True).run()
     next(b for b in app.button if b.label == "Start training").click().run()
     assert not app.exception
@@ -533,11 +535,11 @@ def test_a_teacher_and_smaller_crops_can_be_chosen_on_the_train_page(
     save_untrained(weights, "cascade")
     app = train_page(toy_data)
     app.selectbox(key="train_backbone").set_value("mobilenet_v3_small").run()
-    app.selectbox(key="train_start").set_value("scratch").run()
+    app.selectbox(key="train_start_mobilenet_v3_small").set_value("scratch").run()
     teacher = app.selectbox(key="train_teacher")
     assert teacher.value == "" and len(teacher.options) == 2, "nobody, or ours"
     teacher.set_value("ours").run()
-    app.selectbox(key="train_crops").set_value(96).run()
+    app.selectbox(key="train_crops_mobilenet_v3_small").set_value(96).run()
     next(n for n in app.number_input if n.label == "Epochs").set_value(1).run()
     next(b for b in app.button if b.label == "Start training").click().run()
     assert not app.exception

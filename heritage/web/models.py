@@ -49,8 +49,10 @@ def choose_checkpoint() -> ModelCard | None:
         return None
     trained = {card.backbone for card in cards.values()}
     untrained = [name for name in BACKBONES if name not in trained]
-    if st.session_state.get("checkpoint") not in {*cards, *untrained}:
-        st.session_state.pop("checkpoint", None)
+    first = next(iter(cards))
+    if st.session_state.get("checkpoint", first) not in {*cards, *untrained}:
+        # Set, not forgotten: a browser would go on showing what is no longer there.
+        st.session_state["checkpoint"] = first
     name = st.selectbox(
         "Backbone",
         [*cards, *untrained],

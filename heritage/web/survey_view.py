@@ -160,8 +160,8 @@ def _chosen_run(runs: Sequence[Run]) -> Run | None:
         st.session_state["survey_run"] = begun
     elif "survey_run" not in st.session_state and newest_then == newest:
         st.session_state["survey_run"] = looked_at
-    if st.session_state.get("survey_run") not in by_id:
-        st.session_state.pop("survey_run", None)
+    if st.session_state.get("survey_run", newest) not in by_id:
+        st.session_state["survey_run"] = newest
     chosen = st.selectbox(
         "Read by",
         list(by_id),

@@ -250,7 +250,7 @@ def _recipe() -> Recipe | None:
             init = _chosen(
                 "Folds start from",
                 _starts(CASCADE_STAGES[0], but=stage_one),
-                "train_start",
+                f"train_start_{backbone}",
                 380,
                 FOLDS_HELP,
             )
@@ -258,7 +258,7 @@ def _recipe() -> Recipe | None:
                 "Stage 2 starts from", _starts(CASCADE_STAGES[1]), "train_stage_two", 380
             )
         else:
-            init = _chosen("Start from", _starts(backbone), "train_start", 380)
+            init = _chosen("Start from", _starts(backbone), f"train_start_{backbone}", 380)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -340,7 +340,7 @@ def _recipe() -> Recipe | None:
                 if side
                 else f"{get_backbone(backbone).input_size_px} pixels, full size"
             ),
-            key="train_crops",
+            key=f"train_crops_{backbone}",
             persist_state="session",
             width=260,
             help="It learns from parts of photos. Smaller ones train several times faster; the "
@@ -379,9 +379,12 @@ def _recipe() -> Recipe | None:
 
 
 def _chosen(label: str, options: dict[str, str], key: str, width: int, words: str = "") -> str:
-    """The key of what is chosen; one that is no longer there gives way to the first."""
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
+    """The key of what is chosen; one that is no longer there gives way to the first.
+
+    Options of another kind need another `key`: browsers go on showing what was chosen by it.
+    """
+    if key in st.session_state and st.session_state[key] not in options:
+        st.session_state[key] = next(iter(options), None)
     chosen = st.selectbox(
         label,
         list(options),

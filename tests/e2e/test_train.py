@@ -15,6 +15,12 @@ def test_train_stop_resume_and_inspect_with_the_result(page: Page, app_url, tmp_
     where.fill(str(folder))
     where.press("Enter")
     expect(page.get_by_text("What it will see")).to_be_visible()
+    for backbone in ("AlexNet", "MobileNetV2"):  # the starts are those of the backbone
+        box = page.get_by_role("combobox", name="Backbone to train")
+        box.fill(backbone)
+        page.get_by_role("option", name=backbone, exact=True).click()
+        start = page.get_by_role("combobox", name="Start from")
+        expect(start).to_have_value(f"{backbone}, as it is here")
     epochs = page.get_by_role("spinbutton", name="Epochs", exact=True)
     epochs.fill("20")
     epochs.press("Enter")
