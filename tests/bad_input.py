@@ -1184,6 +1184,7 @@ def manifests() -> Iterator[tuple[str, bytes, str]]:
         "path of 5,000 letters": head + b"x" * 5000 + b".jpg,sound\n",
         "path of two lines": head + b'"a\n\x1b[31mb.jpg",sound\n',
         "path on the internet": head + b"http://example.org/0.jpg,sound\n",
+        "one photo twice": head + b"0.jpg,sound\n0.jpg,damaged\n",
         "header twice": b"path,label,path,label\n,,0.jpg,sound\n",
     }.items():
         yield what, data, REFUSED
@@ -1192,7 +1193,6 @@ def manifests() -> Iterator[tuple[str, bytes, str]]:
         "lines of Windows": head.replace(b"\n", b"\r\n") + b"0.jpg,sound\r\n",
         "lines of old Macs": head.replace(b"\n", b"\r") + b"0.jpg,sound\r",
         "columns that are unknown": b"path,label,=cmd\n0.jpg,sound,=1+1\n",
-        "one photo twice": head + b"0.jpg,sound\n0.jpg,damaged\n",
         "semicolons": b"path;label\n0.jpg;sound\n",
         "quotes about everything": b'"path","label"\n"0.jpg","sound"\n',
     }.items():

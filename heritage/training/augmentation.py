@@ -118,7 +118,7 @@ class Views:
         """
         crop = self.smallest_crop if label == 1 else self.smallest_crop_sound
         view = self._framing(crop)(photo)
-        if self.painted_share and label == 0 and float(torch.rand(())) < self.painted_share:
+        if label == 0 and float(torch.rand(())) < self.painted_share:
             view, label = PaintedDamage()(view), 1.0
         return self.look(view), label
 

@@ -437,7 +437,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     )
                 if any(row):
                     row += [""] * (len(heading) - len(row))
-                    yield reader.line_num, dict(zip(heading, row, strict=False))
+                    # Of two columns with one name the first counts.
+                    named = list(zip(heading, row, strict=False))
+                    yield reader.line_num, dict(reversed(named))
     except UnicodeDecodeError as error:
         raise DatasetError(path.name, "it is not UTF-8", "save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:
