@@ -508,6 +508,9 @@ def test_a_checkpoint_is_pruned_as_it_is_from_the_train_page(own_runs, toy_data,
     def toggle():
         return next((t for t in app.toggle if t.label == "Prune it as it is"), None)
 
+    starts = app.selectbox(key="train_start_mobilenet_v3_small")
+    assert starts.value == str(weights / "ours.safetensors"), "the best start first"
+    starts.set_value("scratch").run()
     next(s for s in app.slider if s.label == "Prune, %").set_value(20).run()
     assert toggle() is None, "nothing is there that could be pruned"
     app.selectbox(key="train_start_mobilenet_v3_small").set_value(
