@@ -309,6 +309,11 @@ def write_card(card: ModelCard, folder: Path) -> None:
     write_atomically(folder / f"{card.name}.json", text.encode())
 
 
+def is_taken(name: str, folder: Path) -> bool:
+    """Whether a checkpoint of this name, or one of its two files, lies in `folder`."""
+    return any((folder / f"{name}{end}").exists() for end in (".json", WEIGHTS))
+
+
 def is_reserved(name: str) -> bool:
     """Whether Windows takes a file of this name for a device, whatever its extension."""
     return name.partition(".")[0].strip().upper() in DEVICES

@@ -23,6 +23,7 @@ from heritage.cards import (
     WEIGHTS,
     ModelCard,
     check_name,
+    is_taken,
     read_card,
     weights_dir,
     write_atomically,
@@ -224,7 +225,7 @@ def _trained_anew(name: str) -> CheckpointError:
 
 def check_free(name: str, folder: Path, advice: str = "choose a --name or --overwrite it") -> None:
     """Raises a CheckpointError where `folder` holds a checkpoint of this name."""
-    if any((folder / f"{name}{end}").exists() for end in (".json", WEIGHTS)):
+    if is_taken(name, folder):
         reason = f"{folder.name} holds a checkpoint of this name"
         raise CheckpointError(name, reason, advice)
 

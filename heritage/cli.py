@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES
-from heritage.cards import FLOAT16, INT8, ModelCard, check_name, list_cards, weights_dir
+from heritage.cards import (
+    FLOAT16,
+    INT8,
+    WEIGHTS,
+    ModelCard,
+    check_name,
+    list_cards,
+    weights_dir,
+)
 from heritage.cli_triage import OK, SOME_FAILED, WRONG_USE, add_triage
 from heritage.errors import CheckpointError, HeritageError, PhotoError, TrainingError, one_line
 from heritage.figures import (
@@ -29,11 +37,11 @@ from heritage.figures import (
 )
 from heritage.methods import GRAD_CAM, METHODS
 from heritage.overlays import COLOUR_MAPS
-from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, TrainingConfig
+from heritage.training.config import STAGE_TWO_EPOCHS, PointingConfig, Step, TrainingConfig
 from heritage.words import no_scan, nothing_hot
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from heritage.inspection import Inspection, Inspector
     from heritage.photos import Photo
@@ -482,7 +490,7 @@ def _train(options: argparse.Namespace, given: list[str]) -> int:
             run()
             return OK
         card = _reported(run, config, run_dir, options)
-    print(options.out / f"{card.name}.safetensors")
+    print(options.out / f"{card.name}{WEIGHTS}")
     _print_metrics(card)
     return OK
 
@@ -495,7 +503,7 @@ def _reported(
 ) -> ModelCard:
     """What `run` returns, its progress told to the terminal and in `run_dir`."""
     from heritage.terminal import progress_bar
-    from heritage.training.config import EpochRecord, Step
+    from heritage.training.config import EpochRecord
     from heritage.training.jobs import reporting
 
     first = 0 if config.prune_of else config.epochs
@@ -523,13 +531,7 @@ def _reported(
         def listen(event: Step | EpochRecord) -> None:
             reporter.event(event, epochs)
             if isinstance(event, Step):
-                progress.update(
-                    fitting,
-                    visible=True,
-                    total=epochs * event.steps,
-                    completed=(event.epoch - 1) * event.steps + event.step,
-                    description=f"epoch {event.epoch}/{epochs}, loss {event.loss:.3f}",
-                )
+                show_step(progress, fitting, event, epochs)
             else:
                 progress.console.print(
                     f"epoch {event.epoch}: train loss {event.train_loss:.3f}; on validation "
@@ -539,6 +541,17 @@ def _reported(
                 )
 
         return run(listen=listen, on_photo=on_photo, on_scoring=lambda: reporter.phase("scoring"))
+
+
+def show_step(progress: Progress, task: TaskID, step: Step, epochs: int) -> None:
+    """Moves the bar of a training to a batch, of so many epochs in all."""
+    progress.update(
+        task,
+        visible=True,
+        total=epochs * step.steps,
+        completed=(step.epoch - 1) * step.steps + step.step,
+        description=f"epoch {step.epoch}/{epochs}, loss {step.loss:.3f}",
+    )
 
 
 def _counted(progress: Progress, words: str) -> Callable[[int], Callable[[], None]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from heritage.errors import PhotoError
 from heritage.methods import DETAIL_SCAN
 
@@ -16,6 +18,11 @@ PASSED_OVER = (
     "Close by, the detail scan finds places that damage % of the whole photo passes over; "
     "look at them."
 )
+
+
+def short_path(path: Path) -> str:
+    """Enough of a path to find a labelled photo by: class, building, file."""
+    return "/".join(path.parts[-3:])
 
 
 def nothing_hot(method: str) -> str:

@@ -31,6 +31,7 @@ from heritage.checkpoints import (  # noqa: E402
     round_as_stored,
     update_card,
 )
+from heritage.cli import show_step  # noqa: E402
 from heritage.errors import HeritageError, TrainingError  # noqa: E402
 from heritage.inputs import working_side_px  # noqa: E402
 from heritage.terminal import progress_bar  # noqa: E402
@@ -92,7 +93,8 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
     checkpoint = load_checkpoint(name, folder)
     card = checkpoint.card
     settings = stage_two(card, folder)
-    _check_stage_one(checkpoint, load_checkpoint(first, folder))
+    stage_one = load_checkpoint(first, folder)
+    _check_stage_one(checkpoint, stage_one)
     config = card.training.get("config", {})
     drawn = {key: config[of] for key, of in DRAWN_BY.items() if of in config}
     samples = read_samples(data)
@@ -114,16 +116,10 @@ def rescored(name: str, data: Path, runs: Path, *, first: str) -> ModelCard:
 
         def listen(event: Step | EpochRecord) -> None:
             if isinstance(event, Step):
-                progress.update(
-                    fitting,
-                    visible=True,
-                    total=2 * settings.epochs * event.steps,
-                    completed=(event.epoch - 1) * event.steps + event.step,
-                    description=f"epoch {event.epoch}/{2 * settings.epochs}",
-                )
+                show_step(progress, fitting, event, 2 * settings.epochs)
 
         rivals = train_rivals(
-            settings, samples, runs, first=first, folder=folder, cache=cache, listen=listen
+            settings, samples, runs, first=stage_one, folder=folder, cache=cache, listen=listen
         )
         found = compare(checkpoint.model, rivals, samples, cache)
     card = update_card(replace(card, comparison=found), ["comparison"], folder)

@@ -169,7 +169,11 @@ def train_cascade(
     Raises:
         HeritageError: A checkpoint or the data cannot be used.
     """
-    checkpoint = _stage_one(first, folder)
+    checkpoint = load_checkpoint(first, folder)
+    if checkpoint.card.backbone != CASCADE_STAGES[0] or checkpoint.card.pruned:
+        raise TrainingError(
+            first, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
+        )
     reader = checkpoint.model
     settings = _second_settings(config, second_start, second_epochs)
     if second_start not in ("imagenet", "scratch"):
@@ -196,7 +200,7 @@ def train_cascade(
         settings,
         labelled,
         run_dir,
-        first=first,
+        first=checkpoint,
         folder=folder,
         cache=cache,
         devices=devices,
@@ -210,7 +214,7 @@ def train_rivals(
     samples: list[Sample],
     run_dir: Path,
     *,
-    first: str,
+    first: Checkpoint,
     folder: Path,
     cache: PhotoCache,
     devices: Devices = ALONE,
@@ -223,7 +227,7 @@ def train_rivals(
         samples: Photos with labels, as the cascade learned from; with none held out, nothing is
             trained.
         run_dir: Where the runs in progress are kept, each going on after a stop.
-        first: Checkpoint in `folder` that is the cascade's stage 1.
+        first: The cascade's stage 1.
         folder: Where checkpoints are.
         cache: The photos.
         devices: Where the arithmetic is done; one process.
@@ -239,8 +243,7 @@ def train_rivals(
     held_out = _held_out(samples)
     if not held_out:
         return {}
-    checkpoint = _stage_one(first, folder)
-    reader = checkpoint.model
+    reader = first.model
     leaky = OverlaidPhotos(cache, lambda path: reader, run_dir / OVERLAYS / "leaky")
     seconds = {
         name: _fit_second(
@@ -248,7 +251,7 @@ def train_rivals(
             samples,
             run_dir / name,
             photos=photos,
-            checkpoint=checkpoint,
+            checkpoint=first,
             folder=folder,
             devices=devices,
             listen=_later(listen, number * settings.epochs),
@@ -258,20 +261,11 @@ def train_rivals(
     return {
         title: predict(rival, get_backbone(backbone), held_out, cache)
         for title, rival, backbone in (
-            (f"stage 1 alone ({first})", reader, CASCADE_STAGES[0]),
+            (f"stage 1 alone ({first.card.name})", reader, CASCADE_STAGES[0]),
             ("the same ResNet on plain photos", seconds["plain"], CASCADE_STAGES[1]),
             (LEAKY, _joined(reader, seconds["leaky"]), CASCADE),
         )
     }
-
-
-def _stage_one(name: str, folder: Path) -> Checkpoint:
-    checkpoint = load_checkpoint(name, folder)
-    if checkpoint.card.backbone != CASCADE_STAGES[0] or checkpoint.card.pruned:
-        raise TrainingError(
-            name, f"stage 1 must be a whole {CASCADE_STAGES[0]}", "choose another --stage-one"
-        )
-    return checkpoint
 
 
 def _fit_second(

@@ -9,6 +9,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,15 +25,20 @@ from heritage.figures import KNOWN, OTHER, counted
 from heritage.photos import SUFFIXES, open_photo
 from heritage.sources import is_hidden
 from heritage.training.augmentation import Views
+from heritage.words import short_path
 
 CLASSES = ("sound", "damaged")
 TRAIN, VALIDATION = "train", "validation"
+SPLIT_NAMES = {name: name for name in (TRAIN, VALIDATION, KNOWN, OTHER)} | {
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "training": TRAIN,
+}
 RENDERED = "rendered"  # the source of what was drawn
 RENDERED_CROP = 0.6  # least share of a drawn view in a crop: its damage may lie anywhere
 CACHE_LIMIT_BYTES = 2 * 2**30
 UNREADABLE_NAMED = 20
 LONGEST_HEADING = 10_000  # bytes
-NOT_THERE = -1  # size of a file that cannot be looked at
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,10 @@ def with_validation(samples: list[Sample], *, share: float = 0.2, seed: int = 0)
 
 def _check_copies(samples: Sequence[Sample]) -> None:
     """Raises a DatasetError if a photo that is trained on is, under another name, held out too."""
-    of_size: dict[int, list[Sample]] = defaultdict(list, {NOT_THERE: []})
+    of_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        of_size[_size(sample.path)].append(sample)
-    del of_size[NOT_THERE]
+        with suppress(OSError):  # told when it is read
+            of_size[sample.path.stat().st_size].append(sample)
     for alike in of_size.values():
         if len({sample.split == TRAIN for sample in alike}) == 1:
             continue
@@ -119,16 +125,11 @@ def _check_copies(samples: Sequence[Sample]) -> None:
         for sample in alike:
             if sample.split != TRAIN and (copy := learned.get(_content(sample.path))):
                 raise DatasetError(
-                    _place(sample.path),
-                    f"it is of the split {one_line(sample.split)}, and its copy {_place(copy)} of "
-                    f"{TRAIN}",
+                    one_line(short_path(sample.path)),
+                    f"it is of the split {one_line(sample.split)}, and its copy "
+                    f"{one_line(short_path(copy))} of {TRAIN}",
                     "keep one of the two, or put both into one building",
                 )
-
-
-def _place(path: Path) -> str:
-    """Enough of a path to find a photo by: class, building, file."""
-    return one_line("/".join(path.parts[-3:]))
 
 
 def _check_whole_groups(samples: Sequence[Sample]) -> None:
@@ -395,11 +396,12 @@ def _read_manifest(path: Path) -> list[Sample]:
                 "keep one of the two",
             )
         group = _composed(row.get("group") or "")
+        split = row.get("split") or TRAIN
         samples.append(
             Sample(
                 file,
                 float(CLASSES.index(row["label"])),
-                _split(row.get("split") or TRAIN),
+                SPLIT_NAMES.get(split.casefold(), split),
                 _composed(row.get("source") or ""),
                 group or _content(file),
                 lone=not group,
@@ -445,13 +447,6 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except (OSError, csv.Error) as error:
         why = one_line(str(getattr(error, "strerror", None) or error).strip())
         raise DatasetError(path.name, f"it cannot be read ({why})", "save it as CSV") from error
-
-
-def _split(told: str) -> str:
-    """The name of a split, those that we know as they are written here."""
-    known = {name: name for name in (TRAIN, VALIDATION, KNOWN, OTHER)}
-    known |= {"val": VALIDATION, "valid": VALIDATION, "training": TRAIN}
-    return known.get(told.casefold(), told)
 
 
 def _separator(path: Path) -> str:
@@ -507,13 +502,6 @@ def _content(path: Path) -> str:
 def _hash(path: Path, size: int, changed_ns: int) -> str:
     """SHA-256 of a file, read again once its size or time is another."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # told when it is read
-        return NOT_THERE
 
 
 def _photo_files(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from heritage.backbones import get_backbone
-from heritage.cards import WEIGHTS, check_name, weights_dir, write_atomically
+from heritage.cards import check_name, is_taken, weights_dir, write_atomically
 from heritage.errors import HeritageError, TrainingError, one_line
 from heritage.logs import start_logging
 from heritage.processes import ROOT, is_locked, lives_here, named, start_apart, worker_name
@@ -45,6 +45,9 @@ _CHILDREN: list[subprocess.Popen[bytes]] = []  # kept until they end, or they wo
 def runs_dir() -> Path:
     """The folder of runs in progress: `HERITAGE_RUNS` where it is set, else `runs/` here."""
     return Path(os.environ.get("HERITAGE_RUNS") or ROOT / "runs").resolve()
+
+
+OF_A_CASCADE = ("stage_one", "stage_two_init")  # fields of its Job, and options of `train`
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,9 @@ class Job:
                 arguments.append(flag if value else "--no-" + flag.removeprefix("--"))
             else:
                 arguments += [flag, str(value)]
-        for flag, value in (
-            ("--stage-one", self.stage_one),
-            ("--stage-two-init", self.stage_two_init),
-        ):
-            if value:
-                arguments += [flag, value]
+        for name in OF_A_CASCADE:
+            if value := getattr(self, name):
+                arguments += ["--" + name.replace("_", "-"), value]
         return arguments
 
     @property
@@ -258,7 +258,7 @@ def start(
     folder = runs_dir() / name
     if (folder / JOB).exists():
         raise TrainingError(name, "there is a run of this name", "choose another name")
-    if any((out / f"{name}{end}").exists() for end in (".json", WEIGHTS)):
+    if is_taken(name, out):
         raise TrainingError(name, "there is a checkpoint of this name", "choose another name")
     if is_running(folder) or any(folder.glob(f"**/{STATE}")):
         raise TrainingError(
@@ -291,7 +291,7 @@ def list_jobs() -> list[Job]:
             config = TrainingConfig(**values["config"])
             get_backbone(config.backbone)
             data, out, created = (str(values[key]) for key in ("data", "out", "created"))
-            stages = (str(values.get(key, "")) for key in ("stage_one", "stage_two_init"))
+            stages = (str(values.get(key, "")) for key in OF_A_CASCADE)
             jobs.append(Job(path.parent.name, data, config, out, created, path.parent, *stages))
     return sorted(jobs, key=lambda job: job.created, reverse=True)
 

@@ -15,7 +15,7 @@ import streamlit as st
 
 from heritage.access import Role, noted
 from heritage.backbones import BACKBONES, CASCADE, CASCADE_STAGES, get_backbone
-from heritage.cards import WEIGHTS, list_cards, read_card, weights_dir
+from heritage.cards import WEIGHTS, is_taken, list_cards, read_card, weights_dir
 from heritage.errors import DatasetError, HeritageError, TrainingError
 from heritage.exports import encode_png
 from heritage.figures import SPLIT_TITLES, counted, duration_text, interval_text
@@ -38,6 +38,7 @@ from heritage.web.charts import PLAIN, confusion_chart, learning_curves
 from heritage.web.frame import errors_in_words, plain
 from heritage.web.models import data_url
 from heritage.web.survey_data import labels_manifest, store
+from heritage.words import short_path
 
 if TYPE_CHECKING:
     from heritage.training.datasets import Sample
@@ -319,7 +320,7 @@ def _recipe() -> Recipe | None:
             )
         as_it_is = (
             prune > 0
-            and init.endswith(".safetensors")
+            and init.endswith(WEIGHTS)
             and st.toggle(
                 "Prune it as it is",
                 key="train_as_it_is",
@@ -429,7 +430,7 @@ def _show_variants(samples: list[Sample], recipe: Recipe | None) -> None:
     st.markdown("### What it will see")
     if recipe is None:
         return
-    photos = {_short(s.path): s for s in samples[:: len(samples) // 200 + 1]}
+    photos = {short_path(s.path): s for s in samples[:: len(samples) // 200 + 1]}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Photo", list(photos), width=260)
         st.session_state.setdefault("variants_seed", 0)
@@ -497,12 +498,15 @@ def _show_doubles(samples: list[Sample]) -> None:
             (right, double.sound, "sound"),
         ):
             with errors_in_words():
-                caption, alt = (f"{name}: {text}" for text in (plain(_short(path)), _short(path)))
+                caption, alt = (
+                    f"{name}: {text}" for text in (plain(short_path(path)), short_path(path))
+                )
                 column.image(_url(_look(path)), width="stretch", caption=caption, alt=alt)
     if len(found) > PAIRS_SHOWN:
         st.caption(f"And {len(found) - PAIRS_SHOWN} more:")
         rows = [
-            {"Damaged": _short(d.damaged), "Sound": _short(d.sound)} for d in found[PAIRS_SHOWN:]
+            {"Damaged": short_path(d.damaged), "Sound": short_path(d.sound)}
+            for d in found[PAIRS_SHOWN:]
         ]
         st.dataframe(pd.DataFrame(rows), hide_index=True)
 
@@ -526,11 +530,6 @@ def _doubles(samples: list[Sample]) -> tuple[list[Double], int]:
     found, unread = find_doubles(samples, show)
     bar.empty()
     return found, unread
-
-
-def _short(path: Path) -> str:
-    """Enough of a path to find the photo by: class, building, file."""
-    return "/".join(path.parts[-3:])
 
 
 def _url(pixels: np.ndarray) -> str:
@@ -594,12 +593,13 @@ def _start(recipe: Recipe | None) -> None:
 
 
 def _free_name(wish: str) -> str:
-    taken = {path.stem for end in (".json", WEIGHTS) for path in weights_dir().glob(f"*{end}")}
-    with suppress(OSError):  # runs of the shell too
-        taken |= {folder.name for folder in runs_dir().iterdir()}
-    number = 1
-    while (name := wish if number == 1 else f"{wish}_{number}") in taken:
+    runs: set[str] = set()
+    with suppress(OSError):  # those of the shell too
+        runs = {folder.name for folder in runs_dir().iterdir()}
+    number, name = 1, wish
+    while name in runs or is_taken(name, weights_dir()):
         number += 1
+        name = f"{wish}_{number}"
     return name
 
 
